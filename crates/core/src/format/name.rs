@@ -1,0 +1,138 @@
+//! Where an object lies in a repository (docs/format.md, section 1).
+
+use std::fmt;
+
+use super::{Digest, EpochId, WriterId};
+
+/// The prefix of repository documents.
+pub const REPOSITORY: &str = "repository/";
+/// The prefix of epoch identities.
+pub const EPOCHS: &str = "epochs/";
+/// The prefix of packs, artifacts and manifests.
+pub const OBJECTS: &str = "objects/";
+/// The prefix of envelopes.
+pub const ENVELOPES: &str = "envelopes/";
+
+/// The name of an object, relative to its repository; never empty, absolute or climbing.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectName(String);
+
+impl ObjectName {
+    /// Takes a name that a storage lists; `None` when it is not one of a repository's.
+    pub fn parse(text: &str) -> Option<Self> {
+        let known = [REPOSITORY, EPOCHS, OBJECTS, ENVELOPES];
+        let letters = text
+            .bytes()
+            .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'/'));
+        let parts = text
+            .split('/')
+            .all(|part| !part.is_empty() && !part.starts_with('.'));
+        (letters && parts && known.iter().any(|prefix| text.starts_with(prefix)))
+            .then(|| Self(text.to_owned()))
+    }
+
+    /// Revision `revision` of the repository document.
+    pub fn repository(revision: u32) -> Self {
+        Self(format!("{REPOSITORY}{revision:08}.json"))
+    }
+
+    /// An epoch's sealed identity.
+    pub fn epoch(epoch: EpochId, object: Digest) -> Self {
+        Self(format!("{EPOCHS}{epoch}/{object}.age"))
+    }
+
+    /// A pack, artifact or manifest.
+    pub fn object(object: Digest) -> Self {
+        let text = object.to_string();
+        Self(format!("{OBJECTS}{}/{text}.age", &text[..2]))
+    }
+
+    /// An envelope.
+    pub fn envelope(writer: WriterId, sequence: u64) -> Self {
+        Self(format!("{ENVELOPES}{writer}/{sequence:010}.json"))
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The digest that the name promises of the stored bytes, for objects and epochs.
+    pub fn digest(&self) -> Option<Digest> {
+        let (prefix, file) = self.0.rsplit_once('/')?;
+        let digest: Digest = file.strip_suffix(".age")?.parse().ok()?;
+        let right = [Self::object(digest).0.rsplit_once('/')?.0 == prefix, {
+            prefix
+                .strip_prefix(EPOCHS)
+                .is_some_and(|epoch| epoch.parse::<EpochId>().is_ok())
+        }];
+        right.contains(&true).then_some(digest)
+    }
+
+    /// Writer and sequence number, for envelopes.
+    pub fn envelope_parts(&self) -> Option<(WriterId, u64)> {
+        let (writer, file) = self.0.strip_prefix(ENVELOPES)?.split_once('/')?;
+        let digits = file.strip_suffix(".json")?;
+        let sequence = digits.parse().ok().filter(|_| digits.len() == 10)?;
+        Some((writer.parse().ok()?, sequence))
+    }
+
+    /// The revision, for repository documents.
+    pub fn revision(&self) -> Option<u32> {
+        let digits = self.0.strip_prefix(REPOSITORY)?.strip_suffix(".json")?;
+        digits.parse().ok().filter(|_| digits.len() == 8)
+    }
+}
+
+impl fmt::Display for ObjectName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for ObjectName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_parse_back() {
+        let digest = Digest::of(b"x");
+        let object = ObjectName::object(digest);
+        assert_eq!(object.digest(), Some(digest));
+        assert_eq!(ObjectName::parse(object.as_str()), Some(object));
+        let epoch = ObjectName::epoch(EpochId::from_bytes([7; 8]), digest);
+        assert_eq!(epoch.digest(), Some(digest));
+        let envelope = ObjectName::envelope(WriterId::from_bytes([1; 8]), 12);
+        assert_eq!(
+            envelope.envelope_parts(),
+            Some((WriterId::from_bytes([1; 8]), 12))
+        );
+        assert_eq!(ObjectName::repository(3).revision(), Some(3));
+    }
+
+    #[test]
+    fn foreign_names_are_not_ours() {
+        for name in [
+            "tmp/x",
+            "objects/../x",
+            "/objects/aa/b",
+            "objects//x",
+            "README",
+            "objects/é",
+        ] {
+            assert_eq!(ObjectName::parse(name), None, "{name}");
+        }
+        let digest = Digest::of(b"x");
+        let wrong_room = format!("objects/zz/{digest}.age");
+        assert_eq!(
+            ObjectName::parse(&wrong_room).expect("a name").digest(),
+            None
+        );
+    }
+}

@@ -1,0 +1,188 @@
+//! The storage port: where a repository's objects are kept.
+//!
+//! An implementation lives in `strongroom-adapters`, passes the conformance suite of the test kit and
+//! is wrapped, never changed, for faults, limits and retries.
+
+use std::fmt;
+use std::io::Read;
+use std::path::Path;
+
+use crate::format::name::ObjectName;
+
+/// What a storage keeps an object's bytes from.
+pub enum Body<'a> {
+    /// Bytes in memory, at most some packs long.
+    Bytes(&'a [u8]),
+    /// A sealed file; it is only read.
+    File(&'a Path),
+}
+
+impl Body<'_> {
+    /// How many bytes there are.
+    pub fn size(&self) -> std::io::Result<u64> {
+        match self {
+            Self::Bytes(bytes) => Ok(bytes.len() as u64),
+            Self::File(path) => Ok(std::fs::metadata(path)?.len()),
+        }
+    }
+}
+
+/// What `put` and `create` found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Put {
+    /// The object was not there and is stored now.
+    Stored,
+    /// An object of that name was there; it was left as it was.
+    AlreadyThere,
+}
+
+/// What a storage knows of an object without reading it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ObjectStat {
+    /// Its length in bytes.
+    pub size_bytes: u64,
+}
+
+/// Room on a storage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FreeSpace {
+    /// Bytes that may still be written.
+    pub free_bytes: u64,
+    /// Bytes in all.
+    pub total_bytes: u64,
+}
+
+/// Named, immutable objects.
+///
+/// Contract, held by `strongroom_testkit::storage_conformance`:
+///
+/// - Nothing is ever changed in place, and nothing is deleted but by [`Storage::delete`].
+/// - Objects are whole or absent: after a crash or a failed call no name leads to part of an object.
+/// - Every call may be repeated after an error, and from several threads at once.
+/// - What [`Storage::put`] stored is visible and durable once a later [`Storage::flush`] returned `Ok`; before that it
+///   is absent or whole. [`Storage::create`] is durable when it returns, and implies `flush` of what its caller put before.
+/// - A name that is not there is [`StorageError::NotFound`], never an empty object.
+pub trait Storage: Send + Sync {
+    /// The storage's address, without secrets.
+    fn location(&self) -> &str;
+
+    /// Stores an object under a name that its content decides; leaves one that is there.
+    fn put(&self, name: &ObjectName, body: Body<'_>) -> Result<Put, StorageError>;
+
+    /// Stores an object only if the name is free, and tells which; durable when it returns.
+    fn create(&self, name: &ObjectName, bytes: &[u8]) -> Result<Put, StorageError>;
+
+    /// Makes everything put before visible and durable.
+    fn flush(&self) -> Result<(), StorageError>;
+
+    /// Opens an object for reading from its first byte.
+    fn open(&self, name: &ObjectName) -> Result<Box<dyn Read + Send>, StorageError>;
+
+    /// Reads `length` bytes from `offset`; fewer only where the object ends.
+    fn get_range(
+        &self,
+        name: &ObjectName,
+        offset: u64,
+        length: usize,
+    ) -> Result<Vec<u8>, StorageError>;
+
+    /// Reads a whole object of at most `limit` bytes.
+    fn get(&self, name: &ObjectName, limit: usize) -> Result<Vec<u8>, StorageError> {
+        let mut bytes = Vec::new();
+        if let Some(stat) = self.stat(name)? {
+            bytes.reserve_exact(usize::try_from(stat.size_bytes).unwrap_or(limit).min(limit));
+        }
+        self.open(name)?
+            .take(limit as u64 + 1)
+            .read_to_end(&mut bytes)
+            .map_err(|source| StorageError::io("read", name, source))?;
+        if bytes.len() > limit {
+            return Err(StorageError::TooLarge {
+                name: name.clone(),
+                limit,
+            });
+        }
+        Ok(bytes)
+    }
+
+    /// Every object whose name begins with `prefix`, with its size, in no order; foreign names are passed over.
+    fn list(
+        &self,
+        prefix: &str,
+        visit: &mut dyn FnMut(ObjectName, ObjectStat),
+    ) -> Result<(), StorageError>;
+
+    /// What is known of an object; `None` when it is not there.
+    fn stat(&self, name: &ObjectName) -> Result<Option<ObjectStat>, StorageError>;
+
+    /// Deletes an object; one that is gone already is no error.
+    fn delete(&self, name: &ObjectName) -> Result<(), StorageError>;
+
+    /// The room left, where the storage can tell.
+    fn free_space(&self) -> Result<Option<FreeSpace>, StorageError>;
+}
+
+/// Why a storage could not do what it was asked to.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StorageError {
+    /// The object is not there.
+    #[error("object {name} is missing")]
+    NotFound {
+        /// The object.
+        name: ObjectName,
+    },
+    /// The object is longer than its kind may be.
+    #[error("object {name} is longer than {limit} bytes")]
+    TooLarge {
+        /// The object.
+        name: ObjectName,
+        /// The bound.
+        limit: usize,
+    },
+    /// The place itself is missing or no directory.
+    #[error("{location} cannot be used as a repository")]
+    Unusable {
+        /// The storage's address.
+        location: String,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// There is no room left.
+    #[error("no space left while trying to {operation} {name}")]
+    NoSpace {
+        /// What was being done.
+        operation: &'static str,
+        /// To which object.
+        name: String,
+    },
+    /// The operating system or the network failed.
+    #[error("cannot {operation} {name}")]
+    Io {
+        /// What was being done.
+        operation: &'static str,
+        /// To which object or directory.
+        name: String,
+        /// Its error.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl StorageError {
+    /// Wraps an I/O error with what was done and to what; sorts out the full disk.
+    pub fn io(operation: &'static str, name: &dyn fmt::Display, source: std::io::Error) -> Self {
+        let name = name.to_string();
+        match source.kind() {
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+                Self::NoSpace { operation, name }
+            }
+            _ => Self::Io {
+                operation,
+                name,
+                source,
+            },
+        }
+    }
+}
