@@ -1,7 +1,346 @@
-//! placeholder
+//! A repository: the objects of a storage, read and written as the format demands.
+//!
+//! [`Repository`] knows who may write and reads the chain of envelopes; [`writer`] stores a backup;
+//! [`reader`] opens one. What the writing host remembers between runs is [`state`].
+
+mod hashing;
+mod index;
+mod packer;
+pub mod reader;
+pub mod state;
+mod stream;
+pub mod writer;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::clock::{Clock, whole_seconds};
+use crate::format::envelope::Envelope;
+use crate::format::id::random;
+use crate::format::name::{self, ObjectName};
+use crate::format::repository_document::RepositoryDocument;
+use crate::format::writer_key::WriterKey;
+use crate::format::{Digest, FormatError, RepositoryId, WriterId, limits};
+use crate::source::Class;
+use crate::storage::{Put, Storage, StorageError};
+
+/// An opened repository.
+#[derive(Clone)]
+pub struct Repository {
+    storage: Arc<dyn Storage>,
+    document: RepositoryDocument,
+    document_digest: Digest,
+}
+
+/// What a new repository shall be.
+pub struct NewRepository {
+    /// The installation that is protected.
+    pub deployment: String,
+    /// The repository's name in the configuration.
+    pub name: String,
+    /// Which classes it takes.
+    pub accepts: Vec<Class>,
+    /// To whom its epochs are sealed.
+    pub recipients: Vec<String>,
+}
+
+/// An envelope as it is stored.
+#[derive(Clone, Debug)]
+pub struct StoredEnvelope {
+    /// The envelope.
+    pub envelope: Envelope,
+    /// The digest of its stored bytes.
+    pub digest: Digest,
+}
+
+/// All backups of a repository, and what is wrong with its history.
+#[derive(Clone, Debug, Default)]
+pub struct Catalogue {
+    /// The envelopes that hold, by writer and sequence number.
+    pub backups: Vec<StoredEnvelope>,
+    /// What does not: damaged, foreign, missing or rolled-back envelopes, a sentence each.
+    pub problems: Vec<String>,
+}
+
+impl Repository {
+    /// Makes a storage into a repository; refuses one that is one already.
+    pub fn create(
+        storage: Arc<dyn Storage>,
+        new: NewRepository,
+        key: &WriterKey,
+        clock: &dyn Clock,
+    ) -> Result<Self, RepositoryError> {
+        let document = RepositoryDocument {
+            format: crate::format::VERSION,
+            repository: RepositoryId::from_bytes(random()?),
+            revision: 1,
+            previous: None,
+            deployment: new.deployment,
+            name: new.name,
+            created: whole_seconds(clock.now()),
+            accepts: new.accepts,
+            recipients: new.recipients,
+            writers: BTreeMap::from([(
+                key.signing.id(),
+                key.signing.verifying_key().to_base64(),
+            )]),
+        };
+        Self::store_document(storage, document, key)
+    }
+
+    /// Stores the next revision of the repository document, with other recipients.
+    pub fn change_recipients(
+        &self,
+        recipients: Vec<String>,
+        key: &WriterKey,
+        clock: &dyn Clock,
+    ) -> Result<Self, RepositoryError> {
+        self.document.writer(key.signing.id())?;
+        let document = RepositoryDocument {
+            revision: self.document.revision + 1,
+            previous: Some(self.document_digest),
+            created: whole_seconds(clock.now()),
+            recipients,
+            ..self.document.clone()
+        };
+        Self::store_document(Arc::clone(&self.storage), document, key)
+    }
+
+    fn store_document(
+        storage: Arc<dyn Storage>,
+        document: RepositoryDocument,
+        key: &WriterKey,
+    ) -> Result<Self, RepositoryError> {
+        let bytes = document.sign(&key.signing);
+        match storage.create(&ObjectName::repository(document.revision), &bytes)? {
+            Put::Stored => {
+                Ok(Self { storage, document, document_digest: Digest::of(&bytes) })
+            }
+            Put::AlreadyThere => {
+                Err(RepositoryError::AlreadyThere { location: storage.location().to_owned() })
+            }
+        }
+    }
+
+    /// Opens a repository and follows the revisions of its document.
+    pub fn open(storage: Arc<dyn Storage>) -> Result<Self, RepositoryError> {
+        let mut current: Option<(RepositoryDocument, Digest)> = None;
+        for revision in 1.. {
+            let name = ObjectName::repository(revision);
+            let bytes = match storage.get(&name, limits::DOCUMENT_MAX) {
+                Ok(bytes) => bytes,
+                Err(StorageError::NotFound { .. }) => break,
+                Err(error) => return Err(error.into()),
+            };
+            let before = current.as_ref().map(|(document, digest)| (document, *digest));
+            let document = RepositoryDocument::open(&bytes, before)
+                .map_err(|error| RepositoryError::damaged(&name, error))?;
+            current = Some((document, Digest::of(&bytes)));
+        }
+        let Some((document, document_digest)) = current else {
+            let location = storage.location().to_owned();
+            return Err(RepositoryError::NotARepository { location });
+        };
+        Ok(Self { storage, document, document_digest })
+    }
+
+    /// The repository's description.
+    pub fn document(&self) -> &RepositoryDocument {
+        &self.document
+    }
+
+    /// Where it is kept.
+    pub fn storage(&self) -> &dyn Storage {
+        &*self.storage
+    }
+
+    pub(crate) fn shared_storage(&self) -> Arc<dyn Storage> {
+        Arc::clone(&self.storage)
+    }
+
+    /// Reads one stored envelope.
+    pub fn envelope(&self, name: &ObjectName) -> Result<StoredEnvelope, RepositoryError> {
+        let bytes = self.storage.get(name, limits::DOCUMENT_MAX)?;
+        let envelope = Envelope::open(&bytes, name, &self.document)
+            .map_err(|error| RepositoryError::damaged(name, error))?;
+        Ok(StoredEnvelope { envelope, digest: Digest::of(&bytes) })
+    }
+
+    /// The highest sequence number that a writer's chain has, whatever it holds.
+    pub fn last_sequence(&self, writer: WriterId) -> Result<u64, RepositoryError> {
+        let mut last = 0;
+        self.storage.list(&format!("{}{writer}/", name::ENVELOPES), &mut |name, _| {
+            if let Some((_, sequence)) = name.envelope_parts() {
+                last = last.max(sequence);
+            }
+        })?;
+        Ok(last)
+    }
+
+    /// Reads and checks every envelope and the chains that they form.
+    pub fn catalogue(&self) -> Result<Catalogue, RepositoryError> {
+        let mut names = Vec::new();
+        self.storage.list(name::ENVELOPES, &mut |name, _| names.push(name))?;
+        names.sort();
+        let mut catalogue = Catalogue::default();
+        let mut before: Option<(WriterId, u64, Option<Digest>)> = None;
+        for name in names {
+            let Some((writer, sequence)) = name.envelope_parts() else {
+                catalogue.problems.push(format!("{name} is not the name of an envelope"));
+                continue;
+            };
+            let last = before.filter(|(of, _, _)| *of == writer);
+            let expected = last.map_or(1, |(_, sequence, _)| sequence + 1);
+            if sequence != expected {
+                catalogue.problems.push(missing_envelopes(writer, expected, sequence - 1));
+            }
+            match self.envelope(&name) {
+                Ok(stored) => {
+                    let previous = last.filter(|_| sequence == expected).and_then(|last| last.2);
+                    if previous.is_some_and(|digest| stored.envelope.previous != Some(digest)) {
+                        catalogue.problems.push(format!(
+                            "{name} does not continue the envelope before it: \
+                             one of the two was put there later"
+                        ));
+                    }
+                    before = Some((writer, sequence, Some(stored.digest)));
+                    catalogue.backups.push(stored);
+                }
+                Err(error @ RepositoryError::Damaged { .. }) => {
+                    catalogue.problems.push(error_chain(&error));
+                    before = Some((writer, sequence, None));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(catalogue)
+    }
+}
+
+fn missing_envelopes(writer: WriterId, first: u64, last: u64) -> String {
+    if first == last {
+        format!("envelope {first} of writer {writer} is missing")
+    } else {
+        format!("envelopes {first} to {last} of writer {writer} are missing")
+    }
+}
+
+/// An error and its sources on one line.
+pub(crate) fn error_chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}
 
 /// Why a repository could not be used.
 #[derive(Debug, thiserror::Error)]
-#[error("placeholder")]
 #[non_exhaustive]
-pub enum RepositoryError {}
+pub enum RepositoryError {
+    /// There is no repository at this place.
+    #[error("{location} is not a Strongroom repository")]
+    NotARepository {
+        /// The storage's address.
+        location: String,
+    },
+    /// There is one already.
+    #[error("{location} is a Strongroom repository already")]
+    AlreadyThere {
+        /// The storage's address.
+        location: String,
+    },
+    /// An object is not what it should be.
+    #[error("object {name} is damaged")]
+    Damaged {
+        /// The object.
+        name: ObjectName,
+        /// What is wrong with it.
+        #[source]
+        source: FormatError,
+    },
+    /// Another run of the same writer has stored the next envelope.
+    #[error("another run has just written envelope {sequence}")]
+    Conflict {
+        /// The sequence number that was taken.
+        sequence: u64,
+    },
+    /// The configuration seals to others than the repository says.
+    #[error("the recipients in the configuration are not those that the repository was made for")]
+    RecipientsChanged,
+    /// The writer key is not one of the repository's.
+    #[error("writer {writer} may not write to this repository")]
+    UnknownWriter {
+        /// The writer of this host.
+        writer: WriterId,
+    },
+    /// No backup has this label.
+    #[error("no backup has the label {label}")]
+    NoSuchBackup {
+        /// What was asked for.
+        label: String,
+    },
+    /// The writer's cache failed.
+    #[error("cannot {operation} the chunk index {path}")]
+    Index {
+        /// What was being done.
+        operation: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The library's error.
+        #[source]
+        source: Box<redb::Error>,
+    },
+    /// A file that the writer keeps failed.
+    #[error("cannot {operation} {path}")]
+    State {
+        /// What was being done.
+        operation: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Its error.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The format's rules or the cryptographic library refused.
+    #[error(transparent)]
+    Format(#[from] FormatError),
+    /// The storage failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The operator interrupted.
+    #[error(transparent)]
+    Interrupted(#[from] crate::cancel::Interrupted),
+}
+
+impl RepositoryError {
+    pub(crate) fn index<E: Into<redb::Error>>(
+        operation: &'static str,
+        path: &Path,
+    ) -> impl FnOnce(E) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Index { operation, path, source: Box::new(source.into()) }
+    }
+
+    pub(crate) fn state(
+        operation: &'static str,
+        path: &Path,
+    ) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::State { operation, path, source }
+    }
+
+    /// Ties a format error to the object it was found in; a wrong identity and a newer version stay what they are.
+    pub(crate) fn damaged(name: &ObjectName, source: FormatError) -> Self {
+        match source {
+            FormatError::WrongIdentity { .. } | FormatError::NewerVersion { .. } => {
+                Self::Format(source)
+            }
+            source => Self::Damaged { name: name.clone(), source },
+        }
+    }
+}

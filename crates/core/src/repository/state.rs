@@ -1,0 +1,147 @@
+//! What the writing host remembers of a repository between runs.
+//!
+//! One directory a repository, 0700. All of it may be lost: then a new epoch begins and rolled-back history
+//! is found by the chain alone. `head.json` is what a thief of the storage cannot change.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::RepositoryError;
+use crate::format::{Digest, EpochId, Label, RepositoryId};
+use crate::private_file;
+
+/// The directory of one repository's state.
+#[derive(Clone, Debug)]
+pub struct WriterState {
+    directory: PathBuf,
+}
+
+/// The newest envelope that this host has written or seen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Head {
+    /// The repository it is in.
+    pub repository: RepositoryId,
+    /// Its sequence number.
+    pub sequence: u64,
+    /// The digest of its stored bytes.
+    pub digest: Digest,
+    /// Its run.
+    pub run: u64,
+}
+
+/// The epoch that new backups are sealed to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct EpochState {
+    pub(crate) repository: RepositoryId,
+    pub(crate) id: EpochId,
+    pub(crate) object: Digest,
+    pub(crate) size_bytes: u64,
+    /// The epoch's own recipient; its identity is forgotten.
+    pub(crate) recipient: String,
+    pub(crate) opened: jiff::Timestamp,
+    /// To whom the identity was sealed, sorted.
+    pub(crate) recipients: Vec<String>,
+}
+
+/// The highest level that a backup was verified at, and when.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verified {
+    /// `L1` to `L4`.
+    pub level: String,
+    /// When.
+    pub time: jiff::Timestamp,
+}
+
+impl WriterState {
+    /// The state of the repository called `name` under the state directory; made where it is missing.
+    pub fn open(state: &Path, name: &str) -> Result<Self, RepositoryError> {
+        let directory = state.join("repository").join(name);
+        private_file::create_dir_all(&directory)
+            .map_err(RepositoryError::state("create", &directory))?;
+        Ok(Self { directory })
+    }
+
+    /// The newest envelope known here, if it is of `repository`.
+    pub fn head(&self, repository: RepositoryId) -> Result<Option<Head>, RepositoryError> {
+        let head: Option<Head> = self.load("head.json")?;
+        Ok(head.filter(|head| head.repository == repository))
+    }
+
+    pub(crate) fn save_head(&self, head: &Head) -> Result<(), RepositoryError> {
+        self.save("head.json", head)
+    }
+
+    pub(crate) fn epoch(&self) -> Result<Option<EpochState>, RepositoryError> {
+        self.load("epoch.json")
+    }
+
+    pub(crate) fn save_epoch(&self, epoch: &EpochState) -> Result<(), RepositoryError> {
+        self.save("epoch.json", epoch)
+    }
+
+    pub(crate) fn index_path(&self) -> PathBuf {
+        self.directory.join("index.redb")
+    }
+
+    /// What the sources left for their next capture, by asset.
+    pub(crate) fn memory(&self) -> Result<BTreeMap<String, serde_json::Value>, RepositoryError> {
+        Ok(self.load("memory.json")?.unwrap_or_default())
+    }
+
+    pub(crate) fn save_memory(
+        &self,
+        memory: &BTreeMap<String, serde_json::Value>,
+    ) -> Result<(), RepositoryError> {
+        self.save("memory.json", memory)
+    }
+
+    /// The levels that backups were verified at on this host.
+    pub fn verified(&self) -> Result<BTreeMap<Label, Verified>, RepositoryError> {
+        Ok(self.load("verified.json")?.unwrap_or_default())
+    }
+
+    /// Notes the level of a backup, unless a higher one is known.
+    pub fn note_verified(&self, label: &Label, verified: Verified) -> Result<(), RepositoryError> {
+        let mut all = self.verified()?;
+        if all.get(label).is_none_or(|known| known.level <= verified.level) {
+            all.insert(label.clone(), verified);
+            self.save("verified.json", &all)?;
+        }
+        Ok(())
+    }
+
+    /// Takes back a level: the backup was found damaged.
+    pub fn forget_verified(&self, label: &Label) -> Result<(), RepositoryError> {
+        let mut all = self.verified()?;
+        if all.remove(label).is_some() {
+            self.save("verified.json", &all)?;
+        }
+        Ok(())
+    }
+
+    /// Reads a file of this directory; one that does not parse counts as lost.
+    fn load<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, RepositoryError> {
+        let path = self.directory.join(name);
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(RepositoryError::state("read", &path)(error)),
+        };
+        match serde_json::from_slice(&bytes) {
+            Ok(value) => Ok(Some(value)),
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "a state file is unusable and counts as lost");
+                Ok(None)
+            }
+        }
+    }
+
+    fn save<T: Serialize>(&self, name: &str, value: &T) -> Result<(), RepositoryError> {
+        let path = self.directory.join(name);
+        let bytes = serde_json::to_vec_pretty(value).expect("plain values serialise");
+        private_file::replace(&path, &bytes).map_err(RepositoryError::state("write", &path))
+    }
+}

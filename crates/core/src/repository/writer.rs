@@ -1,0 +1,600 @@
+//! Stores one backup in one repository: epoch, packs and artifacts, manifest, envelope, in this order.
+//!
+//! The order is the crash safety: until [`SealedBackup::commit`] creates the envelope, everything stored is
+//! an orphan that does no harm and that the next run uses again.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::Path;
+
+use zeroize::Zeroizing;
+
+use super::hashing::StreamHasher;
+use super::index::{ArtifactId, ChunkId, Index, StoredObject};
+use super::packer::{Frame, FrameChunk, FramePlaces, Packer, SealedPack};
+use super::state::{EpochState, Head, WriterState};
+use super::stream::AssetSink;
+use super::{Repository, RepositoryError};
+use crate::cancel::Cancel;
+use crate::clock::{Clock, whole_seconds};
+use crate::format::envelope::{Envelope, EnvelopeAsset, EnvelopeEpoch, Scope, Status};
+use crate::format::id::random;
+use crate::format::manifest::{self, AssetResult, ManifestWriter, Run, Stream};
+use crate::format::name::ObjectName;
+use crate::format::pack::{ArtifactWriter, SealedObject};
+use crate::format::seal::{BoxedRecipient, EpochIdentity, EpochRecipient};
+use crate::format::writer_key::WriterKey;
+use crate::format::{Digest, EpochId, Label, limits};
+use crate::source::Class;
+use crate::storage::{Body, Put};
+
+/// After how many packs what was stored is made durable and known to later runs.
+const PACKS_BETWEEN_COMMITS: u32 = 128;
+
+/// To whom a repository seals, and for how long one epoch lasts.
+pub struct Sealing {
+    /// The recipients as the configuration writes them.
+    pub recipients: Vec<String>,
+    /// The same, ready to seal to.
+    pub keys: Vec<BoxedRecipient>,
+    /// How many days until the next epoch begins.
+    pub epoch_days: u32,
+}
+
+/// What all repositories of a run have in common.
+pub struct RunHeader {
+    /// The installation.
+    pub deployment: String,
+    /// The backup's name.
+    pub label: Label,
+    /// The program.
+    pub tool: String,
+}
+
+/// A backup being stored.
+pub struct BackupWriter<'a> {
+    pub(super) repository: &'a Repository,
+    key: &'a WriterKey,
+    state: &'a WriterState,
+    epoch: EpochState,
+    pub(super) recipient: EpochRecipient,
+    pub(super) chunk_key: Zeroizing<[u8; 32]>,
+    pub(super) index: Index,
+    packer: Packer,
+    pub(super) hasher: StreamHasher,
+    manifest: ManifestWriter<ArtifactWriter<Vec<u8>>>,
+    memory: BTreeMap<String, serde_json::Value>,
+    notes: Vec<String>,
+
+    objects: BTreeMap<Digest, u64>,
+    /// Packs of the index: whether the storage still has them.
+    present: HashMap<u32, bool>,
+    /// Numbers of packs in the manifest.
+    numbered: HashMap<u32, i32>,
+    frame: Frame,
+    /// New chunks whose pack is not stored yet.
+    unresolved: HashMap<ChunkId, (u64, u32)>,
+    places: FramePlaces,
+    /// Streams whose runs wait for their packs.
+    waiting: Vec<(Stream, Vec<DraftRun>)>,
+    waiting_runs: usize,
+    packs_since_commit: u32,
+    assets: Vec<EnvelopeAsset>,
+    pub(super) stats: AssetStats,
+    stored_bytes: u64,
+}
+
+/// What storing an asset cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AssetStats {
+    /// The bytes of all its streams.
+    pub size_bytes: u64,
+    /// Bytes that the repository did not have yet, before compression.
+    pub new_chunk_bytes: u64,
+    /// Bytes that were added to the repository.
+    pub stored_bytes: u64,
+}
+
+/// A run whose frame may not have a pack yet.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct DraftRun {
+    pub(super) place: Place,
+    pub(super) offset: u32,
+    pub(super) length: u64,
+}
+
+/// Where the content of a run is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// Nowhere: zeros.
+    Hole,
+    /// In a pack of the index, in the frame that begins there.
+    Packed { pack: u32, frame: u32 },
+    /// In a frame of this run.
+    Frame(u64),
+}
+
+impl<'a> BackupWriter<'a> {
+    /// Begins a backup: checks who may write and to whom it is sealed, opens or begins the epoch.
+    pub fn begin(
+        repository: &'a Repository,
+        state: &'a WriterState,
+        key: &'a WriterKey,
+        sealing: &Sealing,
+        run: &RunHeader,
+        clock: &dyn Clock,
+    ) -> Result<Self, RepositoryError> {
+        let document = repository.document();
+        let writer = key.signing.id();
+        document.writer(writer).map_err(|_| RepositoryError::UnknownWriter { writer })?;
+        let configured: BTreeSet<&String> = sealing.recipients.iter().collect();
+        if configured != document.recipients.iter().collect() {
+            return Err(RepositoryError::RecipientsChanged);
+        }
+        let (epoch, index) = open_epoch(repository, state, sealing, clock)?;
+        let recipient = EpochRecipient::parse(&epoch.recipient)?;
+        let header = manifest::Header {
+            format: crate::format::VERSION,
+            deployment: run.deployment.clone(),
+            label: run.label.clone(),
+            repository: document.repository,
+            tool: run.tool.clone(),
+        };
+        let manifest =
+            ManifestWriter::new(ArtifactWriter::new(&recipient, Vec::new())?, header)?;
+        Ok(Self {
+            repository,
+            key,
+            state,
+            chunk_key: key.chunk_key(epoch.id),
+            epoch,
+            index,
+            packer: Packer::start(repository.shared_storage(), recipient.clone()),
+            recipient,
+            hasher: StreamHasher::start(),
+            manifest,
+            memory: state.memory()?,
+            notes: Vec::new(),
+            objects: BTreeMap::new(),
+            present: HashMap::new(),
+            numbered: HashMap::new(),
+            frame: Frame { number: 0, content: Vec::new(), chunks: Vec::new() },
+            unresolved: HashMap::new(),
+            places: FramePlaces::new(),
+            waiting: Vec::new(),
+            waiting_runs: 0,
+            packs_since_commit: 0,
+            assets: Vec::new(),
+            stats: AssetStats::default(),
+            stored_bytes: 0,
+        })
+    }
+
+    /// Begins an asset.
+    pub fn begin_asset(&mut self, asset: manifest::Asset) -> Result<(), RepositoryError> {
+        self.stats = AssetStats::default();
+        self.assets.push(EnvelopeAsset {
+            name: asset.name.clone(),
+            class: asset.class,
+            source: asset.source.clone(),
+            status: Status::Incomplete,
+            size_bytes: 0,
+        });
+        Ok(self.manifest.asset(asset)?)
+    }
+
+    /// Where the streams of the asset go.
+    pub fn sink<'w>(
+        &'w mut self,
+        class: Class,
+        scratch: &'w Path,
+        cancel: &'w Cancel,
+    ) -> AssetSink<'w, 'a> {
+        let name = self.assets.last().map(|asset| asset.name.clone());
+        let memory = name.and_then(|name| self.memory.get(&name).cloned());
+        AssetSink::new(self, class, scratch, cancel, memory)
+    }
+
+    /// Ends the asset, after all of its packs are stored.
+    pub fn end_asset(
+        &mut self,
+        result: AssetResult,
+        memory: Option<serde_json::Value>,
+    ) -> Result<AssetStats, RepositoryError> {
+        self.drain()?;
+        let asset = self.assets.last_mut().expect("an asset was begun");
+        asset.status = result.status;
+        asset.size_bytes = self.stats.size_bytes;
+        match memory {
+            Some(memory) => self.memory.insert(result.name.clone(), memory),
+            None => self.memory.remove(&result.name),
+        };
+        self.manifest.result(result)?;
+        self.stored_bytes += self.stats.stored_bytes;
+        Ok(self.stats)
+    }
+
+    /// Stores the manifest and makes everything durable; only the envelope is missing then.
+    pub fn seal(mut self) -> Result<SealedBackup<'a>, RepositoryError> {
+        self.drain()?;
+        let sealed = SealedObject::new(self.manifest.finish()?.finish()?);
+        let storage = self.repository.storage();
+        storage.put(&ObjectName::object(sealed.digest), Body::Bytes(&sealed.bytes))?;
+        storage.flush()?;
+        self.objects.insert(sealed.digest, sealed.bytes.len() as u64);
+        Ok(SealedBackup {
+            repository: self.repository,
+            key: self.key,
+            state: self.state,
+            epoch: EnvelopeEpoch { id: self.epoch.id, object: self.epoch.object },
+            index: self.index,
+            memory: self.memory,
+            objects: self.objects,
+            manifest: sealed.digest,
+            assets: self.assets,
+            notes: self.notes,
+            stored_bytes: self.stored_bytes + sealed.bytes.len() as u64,
+        })
+    }
+
+    /// Whether the pack of a known chunk is still stored, asked once a pack.
+    pub(super) fn is_present(&mut self, pack: u32) -> Result<bool, RepositoryError> {
+        if let Some(present) = self.present.get(&pack) {
+            return Ok(*present);
+        }
+        let present = match self.index.pack(pack) {
+            Some(object) => self.is_stored(object)?,
+            None => false,
+        };
+        self.present.insert(pack, present);
+        Ok(present)
+    }
+
+    /// Whether an object is there with its size; says so when it is not.
+    pub(super) fn is_stored(&mut self, object: StoredObject) -> Result<bool, RepositoryError> {
+        let name = ObjectName::object(object.digest);
+        let stat = self.repository.storage().stat(&name)?;
+        let stored = stat.is_some_and(|stat| stat.size_bytes == object.size_bytes);
+        if !stored {
+            self.notes.push(format!(
+                "object {name} is missing from the repository or has another size; \
+                 what it held is stored anew, older backups that need it are damaged"
+            ));
+        }
+        Ok(stored)
+    }
+
+    /// Where a chunk of this run waits for its pack.
+    pub(super) fn find_unresolved(&self, id: &ChunkId) -> Option<(u64, u32)> {
+        self.unresolved.get(id).copied()
+    }
+
+    /// Takes a chunk that the repository does not have.
+    pub(super) fn add_chunk(
+        &mut self,
+        id: ChunkId,
+        bytes: &[u8],
+    ) -> Result<(Place, u32), RepositoryError> {
+        if self.frame.content.len() + bytes.len() > limits::FRAME_CONTENT_TARGET {
+            self.submit_frame()?;
+        }
+        if self.frame.content.capacity() == 0 {
+            self.frame.content.reserve_exact(limits::FRAME_CONTENT_TARGET);
+        }
+        let offset = u32::try_from(self.frame.content.len()).expect("frames are small");
+        let length = u32::try_from(bytes.len()).expect("chunks are small");
+        self.frame.content.extend_from_slice(bytes);
+        self.frame.chunks.push(FrameChunk { id, offset, length });
+        self.unresolved.insert(id, (self.frame.number, offset));
+        self.stats.new_chunk_bytes += bytes.len() as u64;
+        Ok((Place::Frame(self.frame.number), offset))
+    }
+
+    fn submit_frame(&mut self) -> Result<(), RepositoryError> {
+        if self.frame.chunks.is_empty() {
+            return Ok(());
+        }
+        let number = self.frame.number + 1;
+        let next = Frame { number, content: Vec::new(), chunks: Vec::new() };
+        self.packer.submit(std::mem::replace(&mut self.frame, next))?;
+        let mut packs = Vec::new();
+        self.packer.collect(|pack| {
+            packs.push(pack);
+            Ok(())
+        })?;
+        packs.into_iter().try_for_each(|pack| self.take_pack(pack))
+    }
+
+    fn take_pack(&mut self, pack: SealedPack) -> Result<(), RepositoryError> {
+        let chunks = pack.frames.iter().flat_map(|frame| {
+            let place = |chunk: &FrameChunk| (chunk.id, frame.begin, chunk.offset, chunk.length);
+            frame.chunks.iter().map(place)
+        });
+        let number = self.index.add_pack(pack.object, chunks)?;
+        self.present.insert(number, true);
+        for frame in &pack.frames {
+            self.places.insert(frame.number, (number, frame.begin));
+            for chunk in &frame.chunks {
+                self.unresolved.remove(&chunk.id);
+            }
+        }
+        self.stats.stored_bytes += pack.object.size_bytes;
+        self.packs_since_commit += 1;
+        if self.packs_since_commit >= PACKS_BETWEEN_COMMITS {
+            self.packs_since_commit = 0;
+            self.repository.storage().flush()?;
+            self.index.commit()?;
+        }
+        Ok(())
+    }
+
+    /// Takes a finished stream; its line is written once all its packs are known.
+    pub(super) fn add_stream(
+        &mut self,
+        stream: Stream,
+        runs: Vec<DraftRun>,
+    ) -> Result<(), RepositoryError> {
+        /// About 5 MB of runs.
+        const WAITING_MAX: usize = 200_000;
+        self.stats.size_bytes += stream.size.unwrap_or(0);
+        self.waiting_runs += runs.len() + 8;
+        self.waiting.push((stream, runs));
+        if self.waiting_runs > WAITING_MAX { self.drain() } else { Ok(()) }
+    }
+
+    /// Waits for all packs of this run and writes the streams that waited for them.
+    fn drain(&mut self) -> Result<(), RepositoryError> {
+        self.submit_frame()?;
+        let mut packs = Vec::new();
+        self.packer.drain(|pack| {
+            packs.push(pack);
+            Ok(())
+        })?;
+        packs.into_iter().try_for_each(|pack| self.take_pack(pack))?;
+        let mut runs = Vec::new();
+        for (stream, drafts) in std::mem::take(&mut self.waiting) {
+            self.manifest.stream(stream)?;
+            runs.clear();
+            for draft in drafts {
+                let run = self.settle(draft)?;
+                runs.push(run);
+            }
+            self.manifest.runs(&runs)?;
+        }
+        self.waiting_runs = 0;
+        self.places.clear();
+        Ok(())
+    }
+
+    fn settle(&mut self, draft: DraftRun) -> Result<Run, RepositoryError> {
+        let (pack, frame) = match draft.place {
+            Place::Hole => {
+                return Ok(Run { pack: Run::HOLE, frame: 0, offset: 0, length: draft.length });
+            }
+            Place::Packed { pack, frame } => (pack, frame),
+            Place::Frame(number) => {
+                *self.places.get(&number).expect("the packer was drained, every frame has a pack")
+            }
+        };
+        let pack = if let Some(number) = self.numbered.get(&pack) {
+            *number
+        } else {
+            let object = self.index.pack(pack).expect("runs lead to packs of the index");
+            self.objects.insert(object.digest, object.size_bytes);
+            let number = self.manifest.pack(object.digest)?;
+            self.numbered.insert(pack, number);
+            number
+        };
+        Ok(Run { pack, frame, offset: draft.offset, length: draft.length })
+    }
+
+    /// An artifact of this epoch with the same content, if it is still stored.
+    pub(super) fn find_artifact(
+        &mut self,
+        id: &ArtifactId,
+    ) -> Result<Option<Digest>, RepositoryError> {
+        let Some(object) = self.index.find_artifact(id)? else {
+            return Ok(None);
+        };
+        if !self.is_stored(object)? {
+            return Ok(None);
+        }
+        self.objects.insert(object.digest, object.size_bytes);
+        Ok(Some(object.digest))
+    }
+
+    /// Stores a sealed artifact.
+    pub(super) fn add_artifact(
+        &mut self,
+        id: &ArtifactId,
+        object: StoredObject,
+        body: Body<'_>,
+        content_bytes: u64,
+    ) -> Result<(), RepositoryError> {
+        self.repository.storage().put(&ObjectName::object(object.digest), body)?;
+        self.index.add_artifact(id, object)?;
+        self.objects.insert(object.digest, object.size_bytes);
+        self.stats.new_chunk_bytes += content_bytes;
+        self.stats.stored_bytes += object.size_bytes;
+        Ok(())
+    }
+}
+
+/// The epoch of this host, if it still serves; else a new one.
+fn open_epoch(
+    repository: &Repository,
+    state: &WriterState,
+    sealing: &Sealing,
+    clock: &dyn Clock,
+) -> Result<(EpochState, Index), RepositoryError> {
+    let mut recipients = sealing.recipients.clone();
+    recipients.sort();
+    let now = clock.now();
+    let path = state.index_path();
+    let id = repository.document().repository;
+    if let Some(epoch) = state.epoch()? {
+        let age_days = now.duration_since(epoch.opened).as_hours() / 24;
+        let object = ObjectName::epoch(epoch.id, epoch.object);
+        let serves = epoch.repository == id
+            && epoch.recipients == recipients
+            && age_days < i64::from(sealing.epoch_days)
+            && repository
+                .storage()
+                .stat(&object)?
+                .is_some_and(|stat| stat.size_bytes == epoch.size_bytes);
+        if serves && let Some(index) = Index::open(&path, epoch.id)? {
+            return Ok((epoch, index));
+        }
+    }
+    let identity = EpochIdentity::generate();
+    let sealed = SealedObject::new(identity.seal_to(&sealing.keys)?);
+    let epoch = EpochState {
+        repository: id,
+        id: EpochId::from_bytes(random()?),
+        object: sealed.digest,
+        size_bytes: sealed.bytes.len() as u64,
+        recipient: identity.recipient().to_text(),
+        opened: whole_seconds(now),
+        recipients,
+    };
+    repository.storage().create(&ObjectName::epoch(epoch.id, epoch.object), &sealed.bytes)?;
+    let mut index = Index::create(&path, epoch.id)?;
+    index.commit()?;
+    state.save_epoch(&epoch)?;
+    Ok((epoch, index))
+}
+
+/// A backup that is stored but for its envelope.
+pub struct SealedBackup<'a> {
+    repository: &'a Repository,
+    key: &'a WriterKey,
+    state: &'a WriterState,
+    epoch: EnvelopeEpoch,
+    index: Index,
+    memory: BTreeMap<String, serde_json::Value>,
+    objects: BTreeMap<Digest, u64>,
+    manifest: Digest,
+    assets: Vec<EnvelopeAsset>,
+    notes: Vec<String>,
+    stored_bytes: u64,
+}
+
+/// What only the whole run knows.
+pub struct RunSummary {
+    /// The run's number.
+    pub run: u64,
+    /// The installation and label.
+    pub header: RunHeader,
+    /// When it began.
+    pub started: jiff::Timestamp,
+    /// When it ended.
+    pub finished: jiff::Timestamp,
+    /// Whether all assets were asked for.
+    pub scope: Scope,
+    /// Whether everything is there.
+    pub status: Status,
+    /// All repositories written to, sorted.
+    pub repositories: Vec<String>,
+}
+
+/// A backup that exists.
+#[derive(Clone, Debug)]
+pub struct CommittedBackup {
+    /// Its envelope.
+    pub envelope: Envelope,
+    /// What is wrong with the repository's history.
+    pub problems: Vec<String>,
+    /// What the operator should know besides.
+    pub notes: Vec<String>,
+    /// Bytes that the run added, manifest and envelope included.
+    pub stored_bytes: u64,
+}
+
+impl SealedBackup<'_> {
+    /// The number of the newest run that this repository or this host knows of.
+    pub fn last_run(&self) -> Result<u64, RepositoryError> {
+        let here = self.state.head(self.repository.document().repository)?;
+        let writer = self.key.signing.id();
+        let last = self.repository.last_sequence(writer)?;
+        let there = match last {
+            0 => 0,
+            // A damaged last envelope is reported by `commit`; its run is not known.
+            sequence => self
+                .repository
+                .envelope(&ObjectName::envelope(writer, sequence))
+                .map_or(0, |stored| stored.envelope.run),
+        };
+        Ok(here.map_or(0, |head| head.run).max(there))
+    }
+
+    /// Creates the envelope: from here on the backup exists.
+    pub fn commit(mut self, run: &RunSummary) -> Result<CommittedBackup, RepositoryError> {
+        let writer = self.key.signing.id();
+        let repository = self.repository.document().repository;
+        let mut problems = Vec::new();
+        let (sequence, previous) = self.next_link(&mut problems)?;
+        let envelope = Envelope {
+            format: crate::format::VERSION,
+            repository,
+            deployment: run.header.deployment.clone(),
+            writer,
+            sequence,
+            previous,
+            run: run.run,
+            label: run.header.label.clone(),
+            started: whole_seconds(run.started),
+            finished: whole_seconds(run.finished),
+            tool: run.header.tool.clone(),
+            scope: run.scope,
+            status: run.status,
+            repositories: run.repositories.clone(),
+            assets: self.assets,
+            epoch: self.epoch,
+            manifest: self.manifest,
+            objects: self.objects.into_iter().collect(),
+            lock_until: None,
+        };
+        let bytes = envelope.sign(&self.key.signing);
+        let name = envelope.name();
+        let storage = self.repository.storage();
+        if storage.create(&name, &bytes)? == Put::AlreadyThere
+            && storage.get(&name, limits::DOCUMENT_MAX)? != bytes
+        {
+            return Err(RepositoryError::Conflict { sequence });
+        }
+        let digest = Digest::of(&bytes);
+        self.index.commit()?;
+        self.state.save_head(&Head { repository, sequence, digest, run: run.run })?;
+        self.state.save_memory(&self.memory)?;
+        let stored_bytes = self.stored_bytes + bytes.len() as u64;
+        Ok(CommittedBackup { envelope, problems, notes: self.notes, stored_bytes })
+    }
+
+    /// The next sequence number and the digest of the envelope before it, as this host remembers it.
+    fn next_link(
+        &self,
+        problems: &mut Vec<String>,
+    ) -> Result<(u64, Option<Digest>), RepositoryError> {
+        let writer = self.key.signing.id();
+        let last = self.repository.last_sequence(writer)?;
+        let head = self.state.head(self.repository.document().repository)?;
+        if let Some(head) = head.as_ref().filter(|head| head.sequence > last) {
+            problems.push(format!(
+                "the repository's history was rolled back: its newest envelope is {last}, \
+                 this host has written {}",
+                head.sequence
+            ));
+            return Ok((head.sequence + 1, Some(head.digest)));
+        }
+        if last == 0 {
+            return Ok((1, None));
+        }
+        let name = ObjectName::envelope(writer, last);
+        let bytes = self.repository.storage().get(&name, limits::DOCUMENT_MAX)?;
+        let mut digest = Digest::of(&bytes);
+        if let Some(head) = head.filter(|head| head.sequence == last && head.digest != digest) {
+            problems.push(format!("{name} is not the envelope that this host has written"));
+            digest = head.digest;
+        }
+        Ok((last + 1, Some(digest)))
+    }
+}
