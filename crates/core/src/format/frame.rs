@@ -58,7 +58,7 @@ pub fn decode(bytes: &[u8]) -> Result<(Vec<u8>, usize), FormatError> {
 }
 
 /// Reads the content of an artifact: all frames, whatever their size, within a bounded window.
-pub fn reader<R: Read>(compressed: R) -> Result<impl Read, FormatError> {
+pub fn reader<R: Read>(compressed: R) -> Result<impl Read + use<R>, FormatError> {
     let mut decoder =
         zstd::stream::read::Decoder::new(compressed).map_err(FormatError::io("set up zstd"))?;
     decoder

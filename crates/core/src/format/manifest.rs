@@ -119,7 +119,7 @@ impl StreamKind {
 }
 
 /// The metadata of a stream.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stream {
     /// What it restores.
     pub kind: StreamKind,
@@ -162,7 +162,7 @@ pub struct Stream {
 }
 
 /// Where the content of a stream is.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "content", rename_all = "lowercase")]
 pub enum Content {
     /// Whole in one object.

@@ -152,7 +152,7 @@ impl<W: Write> Write for ArtifactWriter<W> {
 pub fn open_artifact<R: Read>(
     identity: &EpochIdentity,
     sealed: R,
-) -> Result<impl Read, FormatError> {
+) -> Result<impl Read + use<R>, FormatError> {
     frame::reader(identity.open_object("artifact", sealed)?)
 }
 

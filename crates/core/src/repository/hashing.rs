@@ -32,7 +32,10 @@ impl StreamHasher {
             .name("stream-digest".into())
             .spawn(move || work(&receiver))
             .expect("the system can start a thread");
-        Self { jobs: Some(jobs), thread: Some(thread) }
+        Self {
+            jobs: Some(jobs),
+            thread: Some(thread),
+        }
     }
 
     pub(crate) fn restart(&self) {
@@ -51,12 +54,15 @@ impl StreamHasher {
     pub(crate) fn finish(&self) -> Digest {
         let (sender, receiver) = bounded(1);
         self.send(Job::Finish(sender));
-        receiver.recv().expect("the digest thread answers every question")
+        receiver
+            .recv()
+            .expect("the digest thread answers every question")
     }
 
     fn send(&self, job: Job) {
         let jobs = self.jobs.as_ref().expect("open until dropped");
-        jobs.send(job).expect("the digest thread lives as long as its owner");
+        jobs.send(job)
+            .expect("the digest thread lives as long as its owner");
     }
 }
 

@@ -5,7 +5,9 @@
 
 use std::path::{Path, PathBuf};
 
-use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition, WriteTransaction};
+use redb::{
+    Database, ReadableDatabase as _, ReadableTable as _, TableDefinition, WriteTransaction,
+};
 
 use super::RepositoryError;
 use crate::format::{Digest, EpochId};
@@ -50,7 +52,12 @@ impl ChunkPlace {
         let field = |at: usize| {
             u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
         };
-        Self { pack: field(0), frame: field(4), offset: field(8), length: field(12) }
+        Self {
+            pack: field(0),
+            frame: field(4),
+            offset: field(8),
+            length: field(12),
+        }
     }
 }
 
@@ -74,7 +81,10 @@ impl StoredObject {
         digest.copy_from_slice(&bytes[..32]);
         let mut size = [0; 8];
         size.copy_from_slice(&bytes[32..]);
-        Self { digest: Digest::from_bytes(digest), size_bytes: u64::from_le_bytes(size) }
+        Self {
+            digest: Digest::from_bytes(digest),
+            size_bytes: u64::from_le_bytes(size),
+        }
     }
 }
 
@@ -110,7 +120,10 @@ impl Index {
         let mut packs = Vec::new();
         {
             let reading = database.begin_read()?;
-            let stored = reading.open_table(EPOCH)?.get(())?.map(|value| *value.value());
+            let stored = reading
+                .open_table(EPOCH)?
+                .get(())?
+                .map(|value| *value.value());
             if stored != Some(*epoch.as_bytes()) {
                 return Ok(None);
             }
@@ -123,7 +136,12 @@ impl Index {
             }
         }
         let transaction = database.begin_write()?;
-        Ok(Some(Self { path: path.to_owned(), database, transaction: Some(transaction), packs }))
+        Ok(Some(Self {
+            path: path.to_owned(),
+            database,
+            transaction: Some(transaction),
+            packs,
+        }))
     }
 
     /// Makes an empty index for `epoch` in place of whatever was there.
@@ -132,12 +150,19 @@ impl Index {
             drop(crate::private_file::create_or_truncate(path)?);
             let database = Database::builder().set_cache_size(MEMORY).create(path)?;
             let transaction = database.begin_write()?;
-            transaction.open_table(EPOCH)?.insert((), epoch.as_bytes())?;
+            transaction
+                .open_table(EPOCH)?
+                .insert((), epoch.as_bytes())?;
             transaction.open_table(CHUNKS)?;
             transaction.open_table(ARTIFACTS)?;
             transaction.open_table(PACKS)?;
             let transaction = Some(transaction);
-            Ok(Self { path: path.to_owned(), database, transaction, packs: Vec::new() })
+            Ok(Self {
+                path: path.to_owned(),
+                database,
+                transaction,
+                packs: Vec::new(),
+            })
         };
         build().map_err(RepositoryError::index("create", path))
     }
@@ -156,7 +181,9 @@ impl Index {
         let mut look = || -> Result<(), redb::Error> {
             let table = self.transaction().open_table(CHUNKS)?;
             for (number, id) in ids.iter().enumerate() {
-                let place = table.get(id)?.map(|value| ChunkPlace::from_bytes(value.value()));
+                let place = table
+                    .get(id)?
+                    .map(|value| ChunkPlace::from_bytes(value.value()));
                 found(number, place);
             }
             Ok(())
@@ -173,13 +200,20 @@ impl Index {
         let number = u32::try_from(self.packs.len()).expect("fewer than 2^32 packs in an epoch");
         self.packs.push(object);
         let write = || -> Result<(), redb::Error> {
-            self.transaction().open_table(PACKS)?.insert(number, &object.to_bytes())?;
+            self.transaction()
+                .open_table(PACKS)?
+                .insert(number, &object.to_bytes())?;
             let mut table = self.transaction().open_table(CHUNKS)?;
             // A B-tree takes sorted keys faster than random ones.
             let mut chunks: Vec<_> = chunks.collect();
             chunks.sort_unstable_by_key(|chunk| chunk.0);
             for (id, frame, offset, length) in chunks {
-                let place = ChunkPlace { pack: number, frame, offset, length };
+                let place = ChunkPlace {
+                    pack: number,
+                    frame,
+                    offset,
+                    length,
+                };
                 table.insert(&id, &place.to_bytes())?;
             }
             Ok(())
@@ -208,7 +242,9 @@ impl Index {
         object: StoredObject,
     ) -> Result<(), RepositoryError> {
         let write = || -> Result<(), redb::Error> {
-            self.transaction().open_table(ARTIFACTS)?.insert(id, &object.to_bytes())?;
+            self.transaction()
+                .open_table(ARTIFACTS)?
+                .insert(id, &object.to_bytes())?;
             Ok(())
         };
         write().map_err(RepositoryError::index("write", &self.path))
@@ -228,7 +264,9 @@ impl Index {
     }
 
     fn transaction(&self) -> &WriteTransaction {
-        self.transaction.as_ref().expect("only a failed commit leaves none, and ends the run")
+        self.transaction
+            .as_ref()
+            .expect("only a failed commit leaves none, and ends the run")
     }
 }
 
@@ -241,27 +279,47 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("index.redb");
         let epoch = EpochId::from_bytes([1; 8]);
-        let object = StoredObject { digest: Digest::of(b"pack"), size_bytes: 7 };
+        let object = StoredObject {
+            digest: Digest::of(b"pack"),
+            size_bytes: 7,
+        };
         let mut index = Index::create(&path, epoch).expect("creates");
         index.commit().expect("commits");
-        index.add_pack(object, [([1; 16], 0, 0, 4096)].into_iter()).expect("adds");
+        index
+            .add_pack(object, [([1; 16], 0, 0, 4096)].into_iter())
+            .expect("adds");
         index.commit().expect("commits");
-        index.add_pack(object, [([2; 16], 0, 0, 4096)].into_iter()).expect("adds");
+        index
+            .add_pack(object, [([2; 16], 0, 0, 4096)].into_iter())
+            .expect("adds");
         index.add_artifact(&[9; 32], object).expect("adds");
         drop(index);
 
         let index = Index::open(&path, epoch).expect("opens").expect("is there");
         assert_eq!((index.pack(0), index.pack(1)), (Some(object), None));
         let mut found = Vec::new();
-        index.find_chunks(&[[2; 16], [1; 16]], |_, place| found.push(place)).expect("reads");
-        let place = ChunkPlace { pack: 0, frame: 0, offset: 0, length: 4096 };
+        index
+            .find_chunks(&[[2; 16], [1; 16]], |_, place| found.push(place))
+            .expect("reads");
+        let place = ChunkPlace {
+            pack: 0,
+            frame: 0,
+            offset: 0,
+            length: 4096,
+        };
         assert_eq!(found, [None, Some(place)]);
         assert_eq!(index.find_artifact(&[9; 32]).expect("reads"), None);
         drop(index);
 
         let other = EpochId::from_bytes([2; 8]);
-        assert!(Index::open(&path, other).expect("opens").is_none(), "another epoch");
+        assert!(
+            Index::open(&path, other).expect("opens").is_none(),
+            "another epoch"
+        );
         std::fs::write(&path, b"garbage").expect("writes");
-        assert!(Index::open(&path, epoch).expect("opens").is_none(), "a damaged index");
+        assert!(
+            Index::open(&path, epoch).expect("opens").is_none(),
+            "a damaged index"
+        );
     }
 }

@@ -81,10 +81,7 @@ impl Repository {
             created: whole_seconds(clock.now()),
             accepts: new.accepts,
             recipients: new.recipients,
-            writers: BTreeMap::from([(
-                key.signing.id(),
-                key.signing.verifying_key().to_base64(),
-            )]),
+            writers: BTreeMap::from([(key.signing.id(), key.signing.verifying_key().to_base64())]),
         };
         Self::store_document(storage, document, key)
     }
@@ -114,12 +111,14 @@ impl Repository {
     ) -> Result<Self, RepositoryError> {
         let bytes = document.sign(&key.signing);
         match storage.create(&ObjectName::repository(document.revision), &bytes)? {
-            Put::Stored => {
-                Ok(Self { storage, document, document_digest: Digest::of(&bytes) })
-            }
-            Put::AlreadyThere => {
-                Err(RepositoryError::AlreadyThere { location: storage.location().to_owned() })
-            }
+            Put::Stored => Ok(Self {
+                storage,
+                document,
+                document_digest: Digest::of(&bytes),
+            }),
+            Put::AlreadyThere => Err(RepositoryError::AlreadyThere {
+                location: storage.location().to_owned(),
+            }),
         }
     }
 
@@ -133,7 +132,9 @@ impl Repository {
                 Err(StorageError::NotFound { .. }) => break,
                 Err(error) => return Err(error.into()),
             };
-            let before = current.as_ref().map(|(document, digest)| (document, *digest));
+            let before = current
+                .as_ref()
+                .map(|(document, digest)| (document, *digest));
             let document = RepositoryDocument::open(&bytes, before)
                 .map_err(|error| RepositoryError::damaged(&name, error))?;
             current = Some((document, Digest::of(&bytes)));
@@ -142,7 +143,11 @@ impl Repository {
             let location = storage.location().to_owned();
             return Err(RepositoryError::NotARepository { location });
         };
-        Ok(Self { storage, document, document_digest })
+        Ok(Self {
+            storage,
+            document,
+            document_digest,
+        })
     }
 
     /// The repository's description.
@@ -164,40 +169,51 @@ impl Repository {
         let bytes = self.storage.get(name, limits::DOCUMENT_MAX)?;
         let envelope = Envelope::open(&bytes, name, &self.document)
             .map_err(|error| RepositoryError::damaged(name, error))?;
-        Ok(StoredEnvelope { envelope, digest: Digest::of(&bytes) })
+        Ok(StoredEnvelope {
+            envelope,
+            digest: Digest::of(&bytes),
+        })
     }
 
     /// The highest sequence number that a writer's chain has, whatever it holds.
     pub fn last_sequence(&self, writer: WriterId) -> Result<u64, RepositoryError> {
         let mut last = 0;
-        self.storage.list(&format!("{}{writer}/", name::ENVELOPES), &mut |name, _| {
-            if let Some((_, sequence)) = name.envelope_parts() {
-                last = last.max(sequence);
-            }
-        })?;
+        self.storage
+            .list(&format!("{}{writer}/", name::ENVELOPES), &mut |name, _| {
+                if let Some((_, sequence)) = name.envelope_parts() {
+                    last = last.max(sequence);
+                }
+            })?;
         Ok(last)
     }
 
     /// Reads and checks every envelope and the chains that they form.
     pub fn catalogue(&self) -> Result<Catalogue, RepositoryError> {
         let mut names = Vec::new();
-        self.storage.list(name::ENVELOPES, &mut |name, _| names.push(name))?;
+        self.storage
+            .list(name::ENVELOPES, &mut |name, _| names.push(name))?;
         names.sort();
         let mut catalogue = Catalogue::default();
         let mut before: Option<(WriterId, u64, Option<Digest>)> = None;
         for name in names {
             let Some((writer, sequence)) = name.envelope_parts() else {
-                catalogue.problems.push(format!("{name} is not the name of an envelope"));
+                catalogue
+                    .problems
+                    .push(format!("{name} is not the name of an envelope"));
                 continue;
             };
             let last = before.filter(|(of, _, _)| *of == writer);
             let expected = last.map_or(1, |(_, sequence, _)| sequence + 1);
             if sequence != expected {
-                catalogue.problems.push(missing_envelopes(writer, expected, sequence - 1));
+                catalogue
+                    .problems
+                    .push(missing_envelopes(writer, expected, sequence - 1));
             }
             match self.envelope(&name) {
                 Ok(stored) => {
-                    let previous = last.filter(|_| sequence == expected).and_then(|last| last.2);
+                    let previous = last
+                        .filter(|_| sequence == expected)
+                        .and_then(|last| last.2);
                     if previous.is_some_and(|digest| stored.envelope.previous != Some(digest)) {
                         catalogue.problems.push(format!(
                             "{name} does not continue the envelope before it: \
@@ -323,7 +339,11 @@ impl RepositoryError {
         path: &Path,
     ) -> impl FnOnce(E) -> Self {
         let path = path.to_owned();
-        move |source| Self::Index { operation, path, source: Box::new(source.into()) }
+        move |source| Self::Index {
+            operation,
+            path,
+            source: Box::new(source.into()),
+        }
     }
 
     pub(crate) fn state(
@@ -331,7 +351,11 @@ impl RepositoryError {
         path: &Path,
     ) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_owned();
-        move |source| Self::State { operation, path, source }
+        move |source| Self::State {
+            operation,
+            path,
+            source,
+        }
     }
 
     /// Ties a format error to the object it was found in; a wrong identity and a newer version stay what they are.
@@ -340,7 +364,10 @@ impl RepositoryError {
             FormatError::WrongIdentity { .. } | FormatError::NewerVersion { .. } => {
                 Self::Format(source)
             }
-            source => Self::Damaged { name: name.clone(), source },
+            source => Self::Damaged {
+                name: name.clone(),
+                source,
+            },
         }
     }
 }

@@ -50,7 +50,9 @@ pub(crate) struct SealedPack {
 enum Work {
     Frame(Frame),
     /// Everything submitted before belongs into packs that are closed now.
-    Close { after: u64 },
+    Close {
+        after: u64,
+    },
 }
 
 enum Sealing {
@@ -71,7 +73,9 @@ pub(crate) struct Packer {
 impl Packer {
     /// Starts one thread a core for compression and one for sealing and storing.
     pub(crate) fn start(storage: Arc<dyn Storage>, recipient: EpochRecipient) -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from).min(4);
+        let cores = std::thread::available_parallelism()
+            .map_or(1, usize::from)
+            .min(4);
         let (work, frames) = bounded::<Work>(1);
         let (compressed, sealing) = bounded::<Result<Sealing, RepositoryError>>(1);
         let (outcome, sealed) = unbounded();
@@ -89,7 +93,12 @@ impl Packer {
                 }
             }
         }));
-        Self { work: Some(work), sealed, threads, submitted: 0 }
+        Self {
+            work: Some(work),
+            sealed,
+            threads,
+            submitted: 0,
+        }
     }
 
     /// Hands over a frame; waits while the threads have enough to do.
@@ -116,7 +125,9 @@ impl Packer {
         &mut self,
         mut take: impl FnMut(SealedPack) -> Result<(), RepositoryError>,
     ) -> Result<(), RepositoryError> {
-        self.send(Work::Close { after: self.submitted })?;
+        self.send(Work::Close {
+            after: self.submitted,
+        })?;
         loop {
             match self.sealed.recv() {
                 Ok(Ok(Some(pack))) => take(pack)?,
@@ -128,7 +139,13 @@ impl Packer {
     }
 
     fn send(&self, work: Work) -> Result<(), RepositoryError> {
-        if self.work.as_ref().expect("open until dropped").send(work).is_ok() {
+        if self
+            .work
+            .as_ref()
+            .expect("open until dropped")
+            .send(work)
+            .is_ok()
+        {
             return Ok(());
         }
         // The threads only hang up after they have said why.
@@ -191,15 +208,18 @@ struct Sealer {
 
 impl Sealer {
     fn new(storage: Arc<dyn Storage>, recipient: EpochRecipient) -> Self {
-        Self { storage, recipient, pack: None, frames: Vec::new(), received: 0, closing: None }
+        Self {
+            storage,
+            recipient,
+            pack: None,
+            frames: Vec::new(),
+            received: 0,
+            closing: None,
+        }
     }
 
     /// Takes one step; false once there is no sense in going on.
-    fn step(
-        &mut self,
-        step: Result<Sealing, RepositoryError>,
-        outcome: &Sender<Outcome>,
-    ) -> bool {
+    fn step(&mut self, step: Result<Sealing, RepositoryError>, outcome: &Sender<Outcome>) -> bool {
         let report = |result: Outcome| {
             let good = result.is_ok();
             outcome.send(result).is_ok() && good
@@ -237,7 +257,11 @@ impl Sealer {
         };
         let begin = pack.push(bytes)?;
         let full = pack.is_full();
-        self.frames.push(PackedFrame { number, begin, chunks });
+        self.frames.push(PackedFrame {
+            number,
+            begin,
+            chunks,
+        });
         if full { self.close() } else { Ok(None) }
     }
 
@@ -247,9 +271,18 @@ impl Sealer {
         };
         let sealed = pack.finish()?;
         let size_bytes = sealed.bytes.len() as u64;
-        self.storage.put(&ObjectName::object(sealed.digest), Body::Bytes(&sealed.bytes))?;
-        let object = StoredObject { digest: sealed.digest, size_bytes };
-        Ok(Some(SealedPack { object, frames: std::mem::take(&mut self.frames) }))
+        self.storage.put(
+            &ObjectName::object(sealed.digest),
+            Body::Bytes(&sealed.bytes),
+        )?;
+        let object = StoredObject {
+            digest: sealed.digest,
+            size_bytes,
+        };
+        Ok(Some(SealedPack {
+            object,
+            frames: std::mem::take(&mut self.frames),
+        }))
     }
 }
 

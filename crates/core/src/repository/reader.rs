@@ -57,7 +57,11 @@ pub struct ManifestItems<R: BufRead> {
 impl<R: BufRead> ManifestItems<R> {
     /// Reads the first line.
     pub fn new(input: R) -> Result<Self, FormatError> {
-        Ok(Self { lines: ManifestReader::new(input)?, packs: Vec::new(), ahead: None })
+        Ok(Self {
+            lines: ManifestReader::new(input)?,
+            packs: Vec::new(),
+            ahead: None,
+        })
     }
 
     /// The manifest's first line.
@@ -127,7 +131,11 @@ impl<'a> BackupReader<'a> {
         }
         let epoch = EpochIdentity::open(&sealed, identities)
             .map_err(|error| RepositoryError::damaged(&name, error))?;
-        Ok(Self { repository, envelope, epoch })
+        Ok(Self {
+            repository,
+            envelope,
+            epoch,
+        })
     }
 
     /// The envelope that was opened.
@@ -162,9 +170,8 @@ impl<'a> BackupReader<'a> {
         let name = ObjectName::object(object);
         let size = self.size_of(object)?;
         let limit = usize::try_from(size).unwrap_or(usize::MAX);
-        let damaged = |why: &str| {
-            RepositoryError::damaged(&name, FormatError::damaged("object", why))
-        };
+        let damaged =
+            |why: &str| RepositoryError::damaged(&name, FormatError::damaged("object", why));
         let bytes = match self.repository.storage().get(&name, limit) {
             Err(StorageError::TooLarge { .. }) => return Err(damaged("it is longer than written")),
             other => other?,
@@ -219,7 +226,13 @@ impl<'a> BackupReader<'a> {
                 self.write_artifact(*object, size, file, cancel, on_bytes)?
             }
             Some(Content::Packed) => {
-                let writing = PackedWriting { reader: self, packs, file, cancel, on_bytes };
+                let writing = PackedWriting {
+                    reader: self,
+                    packs,
+                    file,
+                    cancel,
+                    on_bytes,
+                };
                 writing.run(runs, size)?
             }
             None => return Ok(()),
@@ -267,7 +280,8 @@ impl<'a> BackupReader<'a> {
                 return Err(RepositoryError::damaged(&name, error));
             }
             if bytes.iter().any(|byte| *byte != 0) {
-                file.write_all_at(bytes, position).map_err(target("write"))?;
+                file.write_all_at(bytes, position)
+                    .map_err(target("write"))?;
             }
             position += length as u64;
             on_bytes(length as u64);
@@ -354,7 +368,9 @@ impl PackedWriting<'_, '_> {
         let stop = AtomicBool::new(false);
         let (done, finished) = unbounded();
         std::thread::scope(|scope| {
-            let workers = std::thread::available_parallelism().map_or(1, usize::from).clamp(1, 4);
+            let workers = std::thread::available_parallelism()
+                .map_or(1, usize::from)
+                .clamp(1, 4);
             for _ in 0..workers.min(packs.len()) {
                 let done = done.clone();
                 scope.spawn(|| self.work(&next, &stop, done));
@@ -397,21 +413,33 @@ impl PackedWriting<'_, '_> {
             if let Some(number) = run.pack_index() {
                 let object = *self.packs.get(number).ok_or_else(|| {
                     let why = "a run in a pack that was not numbered";
-                    self.reader.manifest_error(FormatError::damaged("manifest", why))
+                    self.reader
+                        .manifest_error(FormatError::damaged("manifest", why))
                 })?;
                 let place = *places.entry(number).or_insert_with(|| {
-                    packs.push(PackPieces { object, pieces: Vec::new(), begin: position, end: 0 });
+                    packs.push(PackPieces {
+                        object,
+                        pieces: Vec::new(),
+                        begin: position,
+                        end: 0,
+                    });
                     packs.len() - 1
                 });
                 let length = u32::try_from(run.length).expect("bounded by the manifest reader");
                 let pack = &mut packs[place];
-                pack.pieces.push(Piece { frame: run.frame, offset: run.offset, length, position });
+                pack.pieces.push(Piece {
+                    frame: run.frame,
+                    offset: run.offset,
+                    length,
+                    position,
+                });
                 pack.end = position + run.length;
             }
             position += run.length;
         }
         for pack in &mut packs {
-            pack.pieces.sort_unstable_by_key(|piece| (piece.frame, piece.position));
+            pack.pieces
+                .sort_unstable_by_key(|piece| (piece.frame, piece.position));
         }
         packs.sort_by_key(|pack| (pack.end - pack.begin <= SCATTERED, pack.begin));
         Ok(packs)
@@ -446,10 +474,17 @@ impl PackedWriting<'_, '_> {
             let content = reader.frame(pieces[0].frame).map_err(damaged)?;
             for piece in pieces {
                 let begin = piece.offset as usize;
-                let bytes = content.get(begin..begin + piece.length as usize).ok_or_else(|| {
-                    damaged(FormatError::damaged("pack", "a run past the end of its frame"))
-                })?;
-                self.file.write_all_at(bytes, piece.position).map_err(target("write"))?;
+                let bytes = content
+                    .get(begin..begin + piece.length as usize)
+                    .ok_or_else(|| {
+                        damaged(FormatError::damaged(
+                            "pack",
+                            "a run past the end of its frame",
+                        ))
+                    })?;
+                self.file
+                    .write_all_at(bytes, piece.position)
+                    .map_err(target("write"))?;
             }
         }
         Ok(())
@@ -467,7 +502,9 @@ impl PackedWriting<'_, '_> {
             self.cancel.check()?;
             let length = (frontier - *digested).min(block.len() as u64);
             let block = &mut block[..usize::try_from(length).expect("at most a block")];
-            self.file.read_exact_at(block, *digested).map_err(target("read back"))?;
+            self.file
+                .read_exact_at(block, *digested)
+                .map_err(target("read back"))?;
             hasher.update(block);
             *digested += length;
             (self.on_bytes)(length);

@@ -106,7 +106,10 @@ impl WriterState {
     /// Notes the level of a backup, unless a higher one is known.
     pub fn note_verified(&self, label: &Label, verified: Verified) -> Result<(), RepositoryError> {
         let mut all = self.verified()?;
-        if all.get(label).is_none_or(|known| known.level <= verified.level) {
+        if all
+            .get(label)
+            .is_none_or(|known| known.level <= verified.level)
+        {
             all.insert(label.clone(), verified);
             self.save("verified.json", &all)?;
         }

@@ -12,14 +12,12 @@ use super::hashing::update_zeros;
 use super::index::{ArtifactId, ChunkId, StoredObject};
 use super::writer::{BackupWriter, DraftRun, Place};
 use crate::cancel::Cancel;
+use crate::format::Digest;
 use crate::format::id::Hasher;
 use crate::format::manifest::{Content, Stream};
 use crate::format::pack::{ArtifactWriter, seal_artifact};
-use crate::format::Digest;
 use crate::private_file;
-use crate::source::{
-    CaptureError, Chunking, Class, Entry, Sink, StreamSummary, StreamWriter,
-};
+use crate::source::{CaptureError, Chunking, Class, Entry, Sink, StreamSummary, StreamWriter};
 use crate::storage::Body;
 
 /// How much of a packed stream is cut at once, in bytes.
@@ -48,14 +46,24 @@ impl<'w, 'a> AssetSink<'w, 'a> {
         cancel: &'w Cancel,
         memory: Option<serde_json::Value>,
     ) -> Self {
-        Self { writer, class, scratch, cancel, memory, buffer: Zeroizing::new(Vec::new()) }
+        Self {
+            writer,
+            class,
+            scratch,
+            cancel,
+            memory,
+            buffer: Zeroizing::new(Vec::new()),
+        }
     }
 }
 
 impl Sink for AssetSink<'_, '_> {
     fn entry(&mut self, entry: Entry) -> Result<(), CaptureError> {
         self.cancel.check()?;
-        Ok(self.writer.add_stream(describe(entry, None), Vec::new()).map_err(Box::new)?)
+        Ok(self
+            .writer
+            .add_stream(describe(entry, None), Vec::new())
+            .map_err(Box::new)?)
     }
 
     fn begin(&mut self, chunking: Chunking) -> Result<Box<dyn StreamWriter + '_>, CaptureError> {
@@ -161,7 +169,8 @@ impl<'s, 'a> PackedStream<'s, 'a> {
         match self.chunking {
             Chunking::Fixed(size) => {
                 let size = size as usize;
-                self.ends.extend((1..=self.block.len() / size).map(|number| number * size));
+                self.ends
+                    .extend((1..=self.block.len() / size).map(|number| number * size));
                 if !self.block.len().is_multiple_of(size) {
                     self.ends.push(self.block.len());
                 }
@@ -169,7 +178,8 @@ impl<'s, 'a> PackedStream<'s, 'a> {
             Chunking::Content => {
                 let (min, average, max) = CONTENT_CHUNKS;
                 let chunks = fastcdc::v2020::FastCDC::new(&self.block, min, average, max);
-                self.ends.extend(chunks.map(|chunk| chunk.offset + chunk.length));
+                self.ends
+                    .extend(chunks.map(|chunk| chunk.offset + chunk.length));
                 if !last && self.ends.len() > 1 {
                     // Where the last chunk ends depends on what follows.
                     self.ends.pop();
@@ -205,7 +215,9 @@ impl<'s, 'a> PackedStream<'s, 'a> {
 
     fn place(&mut self, block: &[u8]) -> Result<(), RepositoryError> {
         let mut known = Vec::with_capacity(self.ids.len());
-        self.writer.index.find_chunks(&self.ids, |_, place| known.push(place))?;
+        self.writer
+            .index
+            .find_chunks(&self.ids, |_, place| known.push(place))?;
         let mut begin = 0;
         for (number, known) in known.into_iter().enumerate() {
             let bytes = &block[begin..self.ends[number]];
@@ -216,7 +228,13 @@ impl<'s, 'a> PackedStream<'s, 'a> {
                     if known.length as usize == bytes.len()
                         && self.writer.is_present(known.pack)? =>
                 {
-                    (Place::Packed { pack: known.pack, frame: known.frame }, known.offset)
+                    (
+                        Place::Packed {
+                            pack: known.pack,
+                            frame: known.frame,
+                        },
+                        known.offset,
+                    )
                 }
                 _ => match self.writer.find_unresolved(&id) {
                     Some((frame, offset)) => (Place::Frame(frame), offset),
@@ -236,7 +254,11 @@ impl<'s, 'a> PackedStream<'s, 'a> {
             last.length += length;
             return;
         }
-        self.runs.push(DraftRun { place, offset, length });
+        self.runs.push(DraftRun {
+            place,
+            offset,
+            length,
+        });
     }
 }
 
@@ -277,7 +299,10 @@ impl StreamWriter for PackedStream<'_, '_> {
             self.cut(true).map_err(Box::new)?;
         }
         let sha256 = self.writer.hasher.finish();
-        let summary = StreamSummary { sha256, size_bytes: self.size_bytes };
+        let summary = StreamSummary {
+            sha256,
+            size_bytes: self.size_bytes,
+        };
         let stream = describe(entry, Some((summary, Content::Packed)));
         let runs = std::mem::take(&mut self.runs);
         self.writer.add_stream(stream, runs).map_err(Box::new)?;
@@ -342,16 +367,25 @@ impl ArtifactStream<'_, '_> {
             self.begin_spool()?;
         }
         let spool = self.spool.as_mut().expect("begun above");
-        spool.output.write_all(bytes).map_err(RepositoryError::state("write", &spool.path))
+        spool
+            .output
+            .write_all(bytes)
+            .map_err(RepositoryError::state("write", &spool.path))
     }
 
     fn begin_spool(&mut self) -> Result<(), RepositoryError> {
         let path = self.scratch.join("artifact.age");
         let file = private_file::create_or_truncate(&path)
             .map_err(RepositoryError::state("create", &path))?;
-        let file = DigestingFile { file, hasher: Hasher::new(), size_bytes: 0 };
+        let file = DigestingFile {
+            file,
+            hasher: Hasher::new(),
+            size_bytes: 0,
+        };
         let mut output = ArtifactWriter::new(&self.writer.recipient, file)?;
-        output.write_all(self.buffer).map_err(RepositoryError::state("write", &path))?;
+        output
+            .write_all(self.buffer)
+            .map_err(RepositoryError::state("write", &path))?;
         self.spool = Some(Spool { path, output });
         Ok(())
     }
@@ -363,16 +397,24 @@ impl ArtifactStream<'_, '_> {
         }
         let Some(spool) = self.spool.take() else {
             let sealed = seal_artifact(&self.writer.recipient, self.buffer)?;
-            let object =
-                StoredObject { digest: sealed.digest, size_bytes: sealed.bytes.len() as u64 };
+            let object = StoredObject {
+                digest: sealed.digest,
+                size_bytes: sealed.bytes.len() as u64,
+            };
             let body = Body::Bytes(&sealed.bytes);
-            self.writer.add_artifact(&id, object, body, self.size_bytes)?;
+            self.writer
+                .add_artifact(&id, object, body, self.size_bytes)?;
             return Ok(object.digest);
         };
         let Spool { path, output } = spool;
         let file = output.finish()?;
-        let object = StoredObject { digest: file.hasher.finish(), size_bytes: file.size_bytes };
-        let stored = self.writer.add_artifact(&id, object, Body::File(&path), self.size_bytes);
+        let object = StoredObject {
+            digest: file.hasher.finish(),
+            size_bytes: file.size_bytes,
+        };
+        let stored = self
+            .writer
+            .add_artifact(&id, object, Body::File(&path), self.size_bytes);
         // The scratch directory is emptied after the run in any case.
         let _ = std::fs::remove_file(&path);
         stored.map(|()| object.digest)
@@ -400,9 +442,14 @@ impl StreamWriter for ArtifactStream<'_, '_> {
     fn finish(mut self: Box<Self>, entry: Entry) -> Result<StreamSummary, CaptureError> {
         let object = self.store().map_err(Box::new)?;
         let sha256 = std::mem::take(&mut self.digest).finish();
-        let summary = StreamSummary { sha256, size_bytes: self.size_bytes };
+        let summary = StreamSummary {
+            sha256,
+            size_bytes: self.size_bytes,
+        };
         let stream = describe(entry, Some((summary, Content::Artifact { object })));
-        self.writer.add_stream(stream, Vec::new()).map_err(Box::new)?;
+        self.writer
+            .add_stream(stream, Vec::new())
+            .map_err(Box::new)?;
         Ok(summary)
     }
 

@@ -125,7 +125,9 @@ impl<'a> BackupWriter<'a> {
     ) -> Result<Self, RepositoryError> {
         let document = repository.document();
         let writer = key.signing.id();
-        document.writer(writer).map_err(|_| RepositoryError::UnknownWriter { writer })?;
+        document
+            .writer(writer)
+            .map_err(|_| RepositoryError::UnknownWriter { writer })?;
         let configured: BTreeSet<&String> = sealing.recipients.iter().collect();
         if configured != document.recipients.iter().collect() {
             return Err(RepositoryError::RecipientsChanged);
@@ -139,8 +141,7 @@ impl<'a> BackupWriter<'a> {
             repository: document.repository,
             tool: run.tool.clone(),
         };
-        let manifest =
-            ManifestWriter::new(ArtifactWriter::new(&recipient, Vec::new())?, header)?;
+        let manifest = ManifestWriter::new(ArtifactWriter::new(&recipient, Vec::new())?, header)?;
         Ok(Self {
             repository,
             key,
@@ -157,7 +158,11 @@ impl<'a> BackupWriter<'a> {
             objects: BTreeMap::new(),
             present: HashMap::new(),
             numbered: HashMap::new(),
-            frame: Frame { number: 0, content: Vec::new(), chunks: Vec::new() },
+            frame: Frame {
+                number: 0,
+                content: Vec::new(),
+                chunks: Vec::new(),
+            },
             unresolved: HashMap::new(),
             places: FramePlaces::new(),
             waiting: Vec::new(),
@@ -218,14 +223,21 @@ impl<'a> BackupWriter<'a> {
         self.drain()?;
         let sealed = SealedObject::new(self.manifest.finish()?.finish()?);
         let storage = self.repository.storage();
-        storage.put(&ObjectName::object(sealed.digest), Body::Bytes(&sealed.bytes))?;
+        storage.put(
+            &ObjectName::object(sealed.digest),
+            Body::Bytes(&sealed.bytes),
+        )?;
         storage.flush()?;
-        self.objects.insert(sealed.digest, sealed.bytes.len() as u64);
+        self.objects
+            .insert(sealed.digest, sealed.bytes.len() as u64);
         Ok(SealedBackup {
             repository: self.repository,
             key: self.key,
             state: self.state,
-            epoch: EnvelopeEpoch { id: self.epoch.id, object: self.epoch.object },
+            epoch: EnvelopeEpoch {
+                id: self.epoch.id,
+                object: self.epoch.object,
+            },
             index: self.index,
             memory: self.memory,
             objects: self.objects,
@@ -278,7 +290,9 @@ impl<'a> BackupWriter<'a> {
             self.submit_frame()?;
         }
         if self.frame.content.capacity() == 0 {
-            self.frame.content.reserve_exact(limits::FRAME_CONTENT_TARGET);
+            self.frame
+                .content
+                .reserve_exact(limits::FRAME_CONTENT_TARGET);
         }
         let offset = u32::try_from(self.frame.content.len()).expect("frames are small");
         let length = u32::try_from(bytes.len()).expect("chunks are small");
@@ -294,8 +308,13 @@ impl<'a> BackupWriter<'a> {
             return Ok(());
         }
         let number = self.frame.number + 1;
-        let next = Frame { number, content: Vec::new(), chunks: Vec::new() };
-        self.packer.submit(std::mem::replace(&mut self.frame, next))?;
+        let next = Frame {
+            number,
+            content: Vec::new(),
+            chunks: Vec::new(),
+        };
+        self.packer
+            .submit(std::mem::replace(&mut self.frame, next))?;
         let mut packs = Vec::new();
         self.packer.collect(|pack| {
             packs.push(pack);
@@ -338,7 +357,11 @@ impl<'a> BackupWriter<'a> {
         self.stats.size_bytes += stream.size.unwrap_or(0);
         self.waiting_runs += runs.len() + 8;
         self.waiting.push((stream, runs));
-        if self.waiting_runs > WAITING_MAX { self.drain() } else { Ok(()) }
+        if self.waiting_runs > WAITING_MAX {
+            self.drain()
+        } else {
+            Ok(())
+        }
     }
 
     /// Waits for all packs of this run and writes the streams that waited for them.
@@ -349,7 +372,9 @@ impl<'a> BackupWriter<'a> {
             packs.push(pack);
             Ok(())
         })?;
-        packs.into_iter().try_for_each(|pack| self.take_pack(pack))?;
+        packs
+            .into_iter()
+            .try_for_each(|pack| self.take_pack(pack))?;
         let mut runs = Vec::new();
         for (stream, drafts) in std::mem::take(&mut self.waiting) {
             self.manifest.stream(stream)?;
@@ -368,23 +393,37 @@ impl<'a> BackupWriter<'a> {
     fn settle(&mut self, draft: DraftRun) -> Result<Run, RepositoryError> {
         let (pack, frame) = match draft.place {
             Place::Hole => {
-                return Ok(Run { pack: Run::HOLE, frame: 0, offset: 0, length: draft.length });
+                return Ok(Run {
+                    pack: Run::HOLE,
+                    frame: 0,
+                    offset: 0,
+                    length: draft.length,
+                });
             }
             Place::Packed { pack, frame } => (pack, frame),
-            Place::Frame(number) => {
-                *self.places.get(&number).expect("the packer was drained, every frame has a pack")
-            }
+            Place::Frame(number) => *self
+                .places
+                .get(&number)
+                .expect("the packer was drained, every frame has a pack"),
         };
         let pack = if let Some(number) = self.numbered.get(&pack) {
             *number
         } else {
-            let object = self.index.pack(pack).expect("runs lead to packs of the index");
+            let object = self
+                .index
+                .pack(pack)
+                .expect("runs lead to packs of the index");
             self.objects.insert(object.digest, object.size_bytes);
             let number = self.manifest.pack(object.digest)?;
             self.numbered.insert(pack, number);
             number
         };
-        Ok(Run { pack, frame, offset: draft.offset, length: draft.length })
+        Ok(Run {
+            pack,
+            frame,
+            offset: draft.offset,
+            length: draft.length,
+        })
     }
 
     /// An artifact of this epoch with the same content, if it is still stored.
@@ -410,7 +449,9 @@ impl<'a> BackupWriter<'a> {
         body: Body<'_>,
         content_bytes: u64,
     ) -> Result<(), RepositoryError> {
-        self.repository.storage().put(&ObjectName::object(object.digest), body)?;
+        self.repository
+            .storage()
+            .put(&ObjectName::object(object.digest), body)?;
         self.index.add_artifact(id, object)?;
         self.objects.insert(object.digest, object.size_bytes);
         self.stats.new_chunk_bytes += content_bytes;
@@ -456,7 +497,9 @@ fn open_epoch(
         opened: whole_seconds(now),
         recipients,
     };
-    repository.storage().create(&ObjectName::epoch(epoch.id, epoch.object), &sealed.bytes)?;
+    repository
+        .storage()
+        .create(&ObjectName::epoch(epoch.id, epoch.object), &sealed.bytes)?;
     let mut index = Index::create(&path, epoch.id)?;
     index.commit()?;
     state.save_epoch(&epoch)?;
@@ -563,10 +606,20 @@ impl SealedBackup<'_> {
         }
         let digest = Digest::of(&bytes);
         self.index.commit()?;
-        self.state.save_head(&Head { repository, sequence, digest, run: run.run })?;
+        self.state.save_head(&Head {
+            repository,
+            sequence,
+            digest,
+            run: run.run,
+        })?;
         self.state.save_memory(&self.memory)?;
         let stored_bytes = self.stored_bytes + bytes.len() as u64;
-        Ok(CommittedBackup { envelope, problems, notes: self.notes, stored_bytes })
+        Ok(CommittedBackup {
+            envelope,
+            problems,
+            notes: self.notes,
+            stored_bytes,
+        })
     }
 
     /// The next sequence number and the digest of the envelope before it, as this host remembers it.
@@ -592,7 +645,9 @@ impl SealedBackup<'_> {
         let bytes = self.repository.storage().get(&name, limits::DOCUMENT_MAX)?;
         let mut digest = Digest::of(&bytes);
         if let Some(head) = head.filter(|head| head.sequence == last && head.digest != digest) {
-            problems.push(format!("{name} is not the envelope that this host has written"));
+            problems.push(format!(
+                "{name} is not the envelope that this host has written"
+            ));
             digest = head.digest;
         }
         Ok((last + 1, Some(digest)))

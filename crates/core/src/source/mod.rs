@@ -236,8 +236,10 @@ pub struct RestoredAsset<'a> {
     pub settings: &'a serde_json::Value,
     /// The facts from the manifest.
     pub facts: &'a serde_json::Value,
-    /// Where each stream's content lies now, by its original path.
+    /// Where each file of the asset lies now, by its original path.
     pub files: &'a BTreeMap<PathBuf, PathBuf>,
+    /// The same for the assets restored before it, and itself: a key finds its certificate there.
+    pub all_files: &'a BTreeMap<PathBuf, PathBuf>,
 }
 
 /// What a proof found.

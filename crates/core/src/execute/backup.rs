@@ -1,0 +1,333 @@
+//! Takes a backup: opens each asset's cut in the order of the plan, stores it, and writes the envelopes last.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use super::{Event, Observer, Stopwatch};
+use crate::cancel::{Cancel, Interrupted};
+use crate::clock::Clock;
+use crate::format::envelope::Status;
+use crate::format::manifest::{Asset, AssetResult};
+use crate::format::writer_key::WriterKey;
+use crate::format::{FormatError, Label};
+use crate::plan::backup::{AssetOutline, BackupPlan};
+use crate::private_file;
+use crate::repository::state::WriterState;
+use crate::repository::writer::{
+    AssetStats, BackupWriter, RunHeader, RunSummary, SealedBackup, Sealing,
+};
+use crate::repository::{Repository, RepositoryError, error_chain};
+use crate::source::{Capture, CaptureError, Inspection, Source};
+
+/// A repository that a run writes to.
+pub struct BackupRepository {
+    /// The opened repository.
+    pub repository: Repository,
+    /// What this host remembers of it.
+    pub state: WriterState,
+    /// To whom it is sealed.
+    pub sealing: Sealing,
+}
+
+/// Everything that a run needs.
+pub struct BackupJob<'a> {
+    /// The plan.
+    pub plan: &'a BackupPlan,
+    /// The installation.
+    pub deployment: &'a str,
+    /// The program's name and version.
+    pub tool: &'a str,
+    /// The sources of the plan's assets, by name.
+    pub sources: &'a BTreeMap<String, Box<dyn Source>>,
+    /// The repositories of the plan, by name.
+    pub repositories: &'a BTreeMap<String, BackupRepository>,
+    /// This host's key.
+    pub key: &'a WriterKey,
+    /// Where sources may keep private copies; emptied before and after.
+    pub scratch: &'a Path,
+    /// The clock.
+    pub clock: &'a dyn Clock,
+    /// Stops the run.
+    pub cancel: &'a Cancel,
+    /// Hears of it.
+    pub observer: &'a dyn Observer,
+}
+
+/// What a run did.
+#[derive(Clone, Debug)]
+pub struct BackupReport {
+    /// The backup's name.
+    pub label: Label,
+    /// The run's number.
+    pub run: u64,
+    /// Whether everything is in it.
+    pub status: Status,
+    /// Each asset, in the order of capture.
+    pub assets: Vec<AssetReport>,
+    /// What is wrong besides the assets: history, clock.
+    pub problems: Vec<String>,
+    /// What the operator should know.
+    pub notes: Vec<String>,
+    /// Paths that look as if they belonged to the server and that no asset covers.
+    pub not_covered: Vec<PathBuf>,
+    /// Bytes added to all repositories, manifests and envelopes included.
+    pub stored_bytes: u64,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+/// What a run did with one asset.
+#[derive(Clone, Debug)]
+pub struct AssetReport {
+    /// Name, class, source and repository.
+    pub outline: AssetOutline,
+    /// Whether it was captured whole.
+    pub status: Status,
+    /// What storing it cost.
+    pub stats: AssetStats,
+    /// How long it took.
+    pub seconds: f64,
+    /// What was found out about it.
+    pub facts: serde_json::Value,
+    /// Why it is incomplete.
+    pub problems: Vec<String>,
+    /// What the operator should know.
+    pub notes: Vec<String>,
+}
+
+/// Why there is no backup.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BackupError {
+    /// A repository failed.
+    #[error("repository {name:?}")]
+    Repository {
+        /// Its name.
+        name: String,
+        /// Its error.
+        #[source]
+        source: RepositoryError,
+    },
+    /// The scratch directory failed.
+    #[error("cannot {operation} the scratch directory {path}")]
+    Scratch {
+        /// What was being done.
+        operation: &'static str,
+        /// The directory.
+        path: PathBuf,
+        /// Its error.
+        #[source]
+        source: std::io::Error,
+    },
+    /// No label could be made.
+    #[error(transparent)]
+    Format(#[from] FormatError),
+    /// The operator interrupted.
+    #[error(transparent)]
+    Interrupted(#[from] Interrupted),
+}
+
+/// Takes a backup. An error means that no envelope was written, or not all of them: such a run
+/// is no complete backup and the next one uses again what it stored.
+pub fn backup(job: &BackupJob<'_>) -> Result<BackupReport, BackupError> {
+    let watch = Stopwatch::start();
+    let started = job.clock.now();
+    let header = RunHeader {
+        deployment: job.deployment.to_owned(),
+        label: Label::new(started)?,
+        tool: job.tool.to_owned(),
+    };
+    empty_directory(job.scratch)?;
+    let mut writers: BTreeMap<&str, BackupWriter<'_>> = BTreeMap::new();
+    for name in &job.plan.repositories {
+        let place = &job.repositories[name];
+        let writer = BackupWriter::begin(
+            &place.repository,
+            &place.state,
+            job.key,
+            &place.sealing,
+            &header,
+            job.clock,
+        );
+        writers.insert(name, writer.map_err(in_repository(name))?);
+    }
+
+    let mut inspections: Vec<Inspection> = Vec::new();
+    let mut assets = Vec::new();
+    for outline in &job.plan.assets {
+        let source = &job.sources[&outline.name];
+        let inspection = source.inspect().unwrap_or_default();
+        let size_bytes = Some(inspection.size_bytes);
+        inspections.push(inspection);
+        job.observer.event(Event::Begin {
+            name: &outline.name,
+            what: "capture",
+            size_bytes,
+        });
+        let writer = writers
+            .get_mut(outline.repository.as_str())
+            .expect("the plan names it");
+        let report = capture(job, outline, &**source, writer)?;
+        job.observer.event(Event::End {
+            name: &outline.name,
+        });
+        assets.push(report);
+    }
+
+    let complete = assets.iter().all(|asset| asset.status == Status::Complete);
+    let status = if complete {
+        Status::Complete
+    } else {
+        Status::Incomplete
+    };
+    let mut sealed: Vec<(&str, SealedBackup<'_>)> = Vec::new();
+    for (name, writer) in writers {
+        sealed.push((name, writer.seal().map_err(in_repository(name))?));
+    }
+    job.cancel.check()?;
+    let mut run = 1;
+    for (name, backup) in &sealed {
+        run = run.max(backup.last_run().map_err(in_repository(name))? + 1);
+    }
+    let summary = RunSummary {
+        run,
+        header,
+        started,
+        finished: job.clock.now(),
+        scope: job.plan.scope,
+        status,
+        repositories: job.plan.repositories.clone(),
+    };
+    let mut report = BackupReport {
+        label: summary.header.label.clone(),
+        run,
+        status,
+        assets,
+        problems: Vec::new(),
+        notes: Vec::new(),
+        not_covered: not_covered(&inspections),
+        stored_bytes: 0,
+        seconds: 0.0,
+    };
+    for (name, backup) in sealed {
+        let committed = backup.commit(&summary).map_err(in_repository(name))?;
+        let named = |text: String| format!("repository {name}: {text}");
+        report
+            .problems
+            .extend(committed.problems.into_iter().map(named));
+        report.notes.extend(committed.notes.into_iter().map(named));
+        report.stored_bytes += committed.stored_bytes;
+    }
+    empty_directory(job.scratch)?;
+    report.seconds = watch.seconds();
+    Ok(report)
+}
+
+fn capture(
+    job: &BackupJob<'_>,
+    outline: &AssetOutline,
+    source: &dyn Source,
+    writer: &mut BackupWriter<'_>,
+) -> Result<AssetReport, BackupError> {
+    let failed = in_repository(&outline.repository);
+    let watch = Stopwatch::start();
+    let begun = writer.begin_asset(Asset {
+        name: outline.name.clone(),
+        class: outline.class,
+        source: source.kind().to_owned(),
+        settings: source.settings(),
+    });
+    if let Err(error) = begun {
+        return Err(failed(error));
+    }
+    let outcome = {
+        let mut sink = writer.sink(outline.class, job.scratch, job.cancel);
+        let mut sink = super::observed::ObservedSink::new(&mut sink, job.observer);
+        source.capture(&mut sink)
+    };
+    let capture = match outcome {
+        Ok(capture) => capture,
+        Err(error) => match error {
+            CaptureError::Interrupted(error) => return Err(error.into()),
+            CaptureError::Store(error) => return Err(interrupted_or(*error, failed)),
+            CaptureError::Storage(error) => return Err(failed(error.into())),
+            error => Capture {
+                problems: vec![error_chain(&error)],
+                ..Capture::default()
+            },
+        },
+    };
+    let status = if capture.problems.is_empty() {
+        Status::Complete
+    } else {
+        Status::Incomplete
+    };
+    let result = AssetResult {
+        name: outline.name.clone(),
+        status,
+        facts: capture.facts.clone(),
+        problems: capture.problems.clone(),
+        notes: capture.notes.clone(),
+    };
+    let memory = capture.memory.filter(|_| status == Status::Complete);
+    let stats = writer.end_asset(result, memory).map_err(failed)?;
+    Ok(AssetReport {
+        outline: outline.clone(),
+        status,
+        stats,
+        seconds: watch.seconds(),
+        facts: capture.facts,
+        problems: capture.problems,
+        notes: capture.notes,
+    })
+}
+
+fn in_repository(name: &str) -> impl FnOnce(RepositoryError) -> BackupError + use<> {
+    let name = name.to_owned();
+    move |source| BackupError::Repository { name, source }
+}
+
+fn interrupted_or(
+    error: RepositoryError,
+    otherwise: impl FnOnce(RepositoryError) -> BackupError,
+) -> BackupError {
+    match error {
+        RepositoryError::Interrupted(error) => error.into(),
+        error => otherwise(error),
+    }
+}
+
+/// What the sources saw next to their assets and no asset covers.
+pub fn not_covered(inspections: &[Inspection]) -> Vec<PathBuf> {
+    let covered: BTreeSet<&Path> = inspections
+        .iter()
+        .flat_map(|inspection| inspection.covered.iter().map(PathBuf::as_path))
+        .collect();
+    let suggested: BTreeSet<&PathBuf> = inspections
+        .iter()
+        .flat_map(|inspection| &inspection.suggestions)
+        .collect();
+    suggested
+        .into_iter()
+        .filter(|path| !path.ancestors().any(|ancestor| covered.contains(ancestor)))
+        .cloned()
+        .collect()
+}
+
+/// Makes `path` an empty private directory.
+pub(super) fn empty_directory(path: &Path) -> Result<(), BackupError> {
+    let failed = |operation| {
+        move |source| BackupError::Scratch {
+            operation,
+            path: path.to_owned(),
+            source,
+        }
+    };
+    match std::fs::remove_dir_all(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(failed("empty")(error));
+        }
+        _ => {}
+    }
+    private_file::create_dir_all(path).map_err(failed("create"))
+}

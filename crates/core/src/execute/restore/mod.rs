@@ -1,0 +1,279 @@
+//! Restores: fetches everything next to where it goes, proves it, and only then swaps it in.
+//!
+//! Every step leaves a state from which the same plan goes on ([`resume`]) or back ([`undo`]); the
+//! journal says which. What was replaced is kept until [`sign_off`].
+
+mod fetch;
+pub mod journal;
+mod metadata;
+pub mod observe;
+mod swap;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use self::journal::{Journal, Phase};
+use super::{Event, Observer};
+use crate::cancel::{Cancel, Interrupted};
+use crate::plan::restore::{RestorePlan, Target};
+use crate::repository::RepositoryError;
+use crate::repository::reader::BackupReader;
+use crate::source::{CaptureError, Restorer};
+
+/// Finds the restorer of a kind of source.
+pub type FindRestorer<'a> = &'a (dyn Fn(&str) -> Option<&'static dyn Restorer> + Sync);
+
+/// Called before each step that changes something; an error stops the restore there. For tests that fail
+/// every step, and for fences.
+pub type BeforeStep<'a> = &'a (dyn Fn(&str) -> io::Result<()> + Sync);
+
+/// Shows that the operator wants this very plan carried out.
+#[derive(Debug)]
+pub struct Consent<'p>(&'p RestorePlan);
+
+impl<'p> Consent<'p> {
+    /// The operator has seen the plan and said `--apply`; refused while the plan has refusals.
+    pub fn to(plan: &'p RestorePlan) -> Result<Self, RestoreError> {
+        if plan.refusals.is_empty() {
+            Ok(Self(plan))
+        } else {
+            Err(RestoreError::Refused(plan.refusals.clone()))
+        }
+    }
+}
+
+/// What a restore works with.
+pub struct RestoreContext<'a> {
+    /// Finds restorers.
+    pub restorers: FindRestorer<'a>,
+    /// Stops the restore; it can be resumed.
+    pub cancel: &'a Cancel,
+    /// Hears of it.
+    pub observer: &'a dyn Observer,
+    /// Called before each step.
+    pub before_step: BeforeStep<'a>,
+}
+
+/// What a restore did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RestoreReport {
+    /// Things restored.
+    pub items: u64,
+    /// Bytes of content written and proved.
+    pub bytes: u64,
+    /// What was proved of each asset, by its name.
+    pub shown: BTreeMap<String, Vec<String>>,
+    /// What is not as it was: an incomplete asset's failed proof, metadata that could not be set.
+    pub problems: Vec<String>,
+    /// What the operator should know.
+    pub notes: Vec<String>,
+    /// Whether something that was replaced is kept and waits for the sign-off.
+    pub awaits_sign_off: bool,
+}
+
+/// Why a restore stopped.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RestoreError {
+    /// The plan may not be carried out.
+    #[error("the restore is refused: {}", .0.join("; "))]
+    Refused(Vec<String>),
+    /// Another restore is neither signed off nor undone.
+    #[error("the restore of {label} is not finished")]
+    Unfinished {
+        /// The backup that it restores.
+        label: String,
+    },
+    /// There is no restore to go on with.
+    #[error("there is no unfinished restore")]
+    NothingToDo,
+    /// The restore is not at a point where this can be done.
+    #[error("the restore of {label} cannot be {wanted} now: it is {phase}")]
+    WrongPhase {
+        /// The backup.
+        label: String,
+        /// What was asked for.
+        wanted: &'static str,
+        /// Where it stands.
+        phase: Phase,
+    },
+    /// The backup opened is not the one that the journal is about.
+    #[error("the unfinished restore is of {journal}, not of {asked}")]
+    OtherBackup {
+        /// The journal's label.
+        journal: String,
+        /// The label given.
+        asked: String,
+    },
+    /// A restored asset is not what was captured.
+    #[error("asset {asset} is not what was captured: {}", failures.join("; "))]
+    NotProved {
+        /// The asset.
+        asset: String,
+        /// What does not hold.
+        failures: Vec<String>,
+    },
+    /// A restored asset could not be examined.
+    #[error("cannot examine the restored asset {asset}")]
+    Proof {
+        /// The asset.
+        asset: String,
+        /// Why.
+        #[source]
+        source: CaptureError,
+    },
+    /// The file system refused.
+    #[error("cannot {operation} {path}")]
+    Io {
+        /// What was being done.
+        operation: &'static str,
+        /// To what.
+        path: PathBuf,
+        /// The error.
+        #[source]
+        source: io::Error,
+    },
+    /// The backup could not be read.
+    #[error("cannot restore {path}")]
+    Content {
+        /// What was being restored.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: RepositoryError,
+    },
+    /// The manifest could not be read.
+    #[error(transparent)]
+    Repository(#[from] RepositoryError),
+    /// The operator interrupted.
+    #[error(transparent)]
+    Interrupted(#[from] Interrupted),
+}
+
+impl RestoreError {
+    fn io(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io {
+            operation,
+            path,
+            source,
+        }
+    }
+}
+
+/// Where the journal of a restore to `target` is kept; in place, in the state directory.
+pub fn journal_directory(target: &Target, state: &Path) -> PathBuf {
+    match target {
+        Target::InPlace => state.join("restore"),
+        Target::Directory(directory) => directory.join(".strongroom-restore"),
+    }
+}
+
+/// Carries out a plan from the start.
+pub fn restore(
+    consent: &Consent<'_>,
+    state: &Path,
+    backups: &[BackupReader<'_>],
+    context: &RestoreContext<'_>,
+) -> Result<RestoreReport, RestoreError> {
+    let plan = consent.0;
+    let directory = journal_directory(&plan.target, state);
+    if let Target::Directory(target) = &plan.target {
+        crate::private_file::create_dir_all(target).map_err(RestoreError::io("create", target))?;
+    }
+    let journal = Journal::create(&directory, plan.clone())?;
+    go_on(journal, backups, context)
+}
+
+/// Goes on with the restore whose journal lies in `directory`.
+pub fn resume(
+    directory: &Path,
+    backups: &[BackupReader<'_>],
+    context: &RestoreContext<'_>,
+) -> Result<RestoreReport, RestoreError> {
+    let journal = Journal::open(directory)?.ok_or(RestoreError::NothingToDo)?;
+    let label = &journal.plan().label;
+    if let Some(other) = backups
+        .iter()
+        .find(|backup| backup.envelope().label != *label)
+    {
+        return Err(RestoreError::OtherBackup {
+            journal: label.to_string(),
+            asked: other.envelope().label.to_string(),
+        });
+    }
+    match journal.phase() {
+        Phase::Fetching | Phase::Swapping => go_on(journal, backups, context),
+        phase => Err(RestoreError::WrongPhase {
+            label: label.to_string(),
+            wanted: "resumed",
+            phase,
+        }),
+    }
+}
+
+fn go_on(
+    mut journal: Journal,
+    backups: &[BackupReader<'_>],
+    context: &RestoreContext<'_>,
+) -> Result<RestoreReport, RestoreError> {
+    let mut report = RestoreReport::default();
+    if journal.phase() == Phase::Fetching {
+        fetch::fetch(&mut journal, backups, context, &mut report)?;
+        (context.before_step)("begin to swap")
+            .map_err(RestoreError::io("begin to swap", Path::new("")))?;
+        journal.enter(Phase::Swapping)?;
+    }
+    context.observer.event(Event::Begin {
+        name: "swap",
+        what: "put in place",
+        size_bytes: None,
+    });
+    swap::swap(&mut journal, context, &mut report)?;
+    context.observer.event(Event::End { name: "swap" });
+    report.items = journal.plan().items.len() as u64;
+    report.awaits_sign_off = journal.plan().replaces_anything();
+    if report.awaits_sign_off {
+        journal.enter(Phase::Applied)?;
+    } else {
+        journal.remove()?;
+    }
+    Ok(report)
+}
+
+/// Goes back: everything that was replaced is put in place again, everything that was added is removed.
+pub fn undo(directory: &Path, context: &RestoreContext<'_>) -> Result<RestoreReport, RestoreError> {
+    let mut journal = Journal::open(directory)?.ok_or(RestoreError::NothingToDo)?;
+    let mut report = RestoreReport::default();
+    if journal.phase() == Phase::SigningOff {
+        return Err(RestoreError::WrongPhase {
+            label: journal.plan().label.to_string(),
+            wanted: "undone",
+            phase: journal.phase(),
+        });
+    }
+    swap::undo(&mut journal, context, &mut report)?;
+    journal.remove()?;
+    Ok(report)
+}
+
+/// Deletes what a finished restore has replaced; from here on there is no way back.
+pub fn sign_off(
+    directory: &Path,
+    context: &RestoreContext<'_>,
+) -> Result<RestoreReport, RestoreError> {
+    let mut journal = Journal::open(directory)?.ok_or(RestoreError::NothingToDo)?;
+    if !matches!(journal.phase(), Phase::Applied | Phase::SigningOff) {
+        return Err(RestoreError::WrongPhase {
+            label: journal.plan().label.to_string(),
+            wanted: "signed off",
+            phase: journal.phase(),
+        });
+    }
+    let mut report = RestoreReport::default();
+    journal.enter(Phase::SigningOff)?;
+    swap::delete_old(&journal, context, &mut report)?;
+    journal.remove()?;
+    Ok(report)
+}

@@ -1,0 +1,396 @@
+//! What a restore will write, replace and keep, and why it may not.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::format::Label;
+use crate::format::manifest::{Stream, StreamKind};
+use crate::source::Class;
+
+/// Where a restore goes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Target {
+    /// To where everything was.
+    InPlace,
+    /// Below an empty directory, as `DIR/<asset>/<path>`.
+    Directory(PathBuf),
+}
+
+/// An asset of the backup.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RestoreAsset {
+    /// Its name.
+    pub name: String,
+    /// Its class.
+    pub class: Class,
+    /// The kind of source.
+    pub source: String,
+    /// The repository that it comes from.
+    pub repository: String,
+    /// Whether it was captured whole.
+    pub complete: bool,
+    /// Its streams, in the order of the manifest.
+    pub streams: Vec<Stream>,
+}
+
+/// What lies at a path now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Found {
+    /// What it is; `None` for sockets, devices and pipes.
+    pub kind: Option<StreamKind>,
+    /// Its owner.
+    pub uid: u32,
+    /// Its group.
+    pub gid: u32,
+    /// The twelve permission bits.
+    pub mode: u32,
+    /// Seconds since 1970 and nanoseconds.
+    pub mtime: (i64, u32),
+    /// Why it must not be replaced now.
+    pub in_use: Option<String>,
+}
+
+/// What the executor saw before the plan was made.
+#[derive(Clone, Debug, Default)]
+pub struct Observations {
+    /// What lies at the paths that would be written; absent paths are missing.
+    pub found: BTreeMap<PathBuf, Found>,
+    /// Files that would belong to a path and must go with it, by that path.
+    pub companions: BTreeMap<PathBuf, Vec<PathBuf>>,
+    /// Directories that this user may not write to.
+    pub unwritable: BTreeSet<PathBuf>,
+    /// Free bytes where the target lies, by the existing directory that was asked.
+    pub free_bytes: BTreeMap<PathBuf, u64>,
+    /// Whether the target directory exists and holds something.
+    pub target_not_empty: bool,
+    /// Whether the run may give files to others.
+    pub is_root: bool,
+    /// The user that the run belongs to.
+    pub uid: u32,
+}
+
+/// One thing to restore.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestoreItem {
+    /// The asset it belongs to.
+    pub asset: String,
+    /// The kind of source that captured it.
+    pub source: String,
+    /// What it is.
+    pub kind: StreamKind,
+    /// Where it was when it was captured.
+    pub original: PathBuf,
+    /// Where it goes.
+    pub path: PathBuf,
+    /// An existing directory; from there on to `path`, symbolic links are not followed.
+    pub root: PathBuf,
+    /// The length of its content in bytes.
+    pub size_bytes: u64,
+    /// Where the first name of a hard-linked file goes.
+    pub link_to: Option<PathBuf>,
+    /// What is replaced; for directories, what they are now.
+    pub replaces: Option<Found>,
+    /// Files that, where they exist, are put aside together with what is replaced.
+    pub companions: Vec<PathBuf>,
+    /// Owner, mode and times of a directory; set when everything below it is in place.
+    pub directory: Option<Stream>,
+}
+
+/// Everything that a restore will do, in order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestorePlan {
+    /// The backup.
+    pub label: Label,
+    /// Where it goes.
+    pub target: Target,
+    /// The things to restore.
+    pub items: Vec<RestoreItem>,
+    /// Why it may not be done.
+    pub refusals: Vec<String>,
+    /// What the operator should know before it is done.
+    pub warnings: Vec<String>,
+}
+
+impl RestorePlan {
+    /// How many bytes will be written.
+    pub fn size_bytes(&self) -> u64 {
+        self.items
+            .iter()
+            .fold(0, |sum, item| sum.saturating_add(item.size_bytes))
+    }
+
+    /// Whether anything that is there now will be replaced.
+    pub fn replaces_anything(&self) -> bool {
+        self.items
+            .iter()
+            .any(|item| item.kind != StreamKind::Directory && item.replaces.is_some())
+    }
+
+    /// The name, next to an item, under which its content waits until everything is proved.
+    pub fn new_name(&self, number: usize) -> String {
+        format!(".strongroom-{}-{number}.new", self.label)
+    }
+
+    /// The name, next to an item, under which what it replaced is kept until sign-off.
+    pub fn old_name(&self, number: usize) -> String {
+        format!(".strongroom-{}-{number}.old", self.label)
+    }
+
+    /// The same for the companion `companion` of an item.
+    pub fn companion_name(&self, number: usize, companion: usize) -> String {
+        format!(".strongroom-{}-{number}-{companion}.old", self.label)
+    }
+}
+
+/// Where a stream of an asset goes.
+pub fn place(target: &Target, asset: &str, original: &Path) -> PathBuf {
+    match target {
+        Target::InPlace => original.to_owned(),
+        Target::Directory(directory) => {
+            let relative = original.strip_prefix("/").unwrap_or(original);
+            directory.join(asset).join(relative)
+        }
+    }
+}
+
+/// Plans the restore of `assets`.
+pub fn plan_restore(
+    label: Label,
+    target: Target,
+    assets: &[RestoreAsset],
+    world: &Observations,
+) -> RestorePlan {
+    let mut plan = RestorePlan {
+        label,
+        target,
+        items: Vec::new(),
+        refusals: Vec::new(),
+        warnings: Vec::new(),
+    };
+    if let Target::Directory(directory) = &plan.target
+        && world.target_not_empty
+    {
+        plan.refusals
+            .push(format!("{} is not empty", directory.display()));
+    }
+    for asset in assets {
+        if !asset.complete {
+            plan.warnings
+                .push(format!("asset {} was not captured whole", asset.name));
+        }
+        plan_asset(&mut plan, asset, world);
+    }
+    for directory in &world.unwritable {
+        plan.refusals.push(format!(
+            "this user may not write to {}",
+            directory.display()
+        ));
+    }
+    let needed = plan.size_bytes();
+    for (directory, free) in &world.free_bytes {
+        if *free < needed {
+            plan.refusals.push(format!(
+                "{needed} bytes are needed and {free} are free at {}",
+                directory.display()
+            ));
+        }
+    }
+    if !world.is_root {
+        plan.warnings
+            .push("not run as root: everything will belong to the user who restores".to_owned());
+    }
+    plan
+}
+
+fn plan_asset(plan: &mut RestorePlan, asset: &RestoreAsset, world: &Observations) {
+    let directories: BTreeSet<&Path> = asset
+        .streams
+        .iter()
+        .filter(|stream| stream.kind == StreamKind::Directory)
+        .map(|stream| stream.path.as_path())
+        .collect();
+    let mut taken: BTreeSet<&Path> = BTreeSet::new();
+    for stream in &asset.streams {
+        if !taken.insert(&stream.path) {
+            plan.refusals
+                .push(format!("the backup holds {} twice", stream.path.display()));
+            continue;
+        }
+        let path = place(&plan.target, &asset.name, &stream.path);
+        let replaces = world.found.get(&path).cloned();
+        if let Some(found) = &replaces {
+            plan.refusals
+                .extend(refusal(&path, stream.kind, found, world));
+        }
+        let root = match &plan.target {
+            Target::Directory(directory) => directory.clone(),
+            Target::InPlace => root_of(&stream.path, &directories),
+        };
+        plan.items.push(RestoreItem {
+            asset: asset.name.clone(),
+            kind: stream.kind,
+            original: stream.path.clone(),
+            root,
+            size_bytes: stream.size.unwrap_or(0),
+            source: asset.source.clone(),
+            directory: (stream.kind == StreamKind::Directory).then(|| stream.clone()),
+            link_to: stream
+                .target
+                .as_deref()
+                .filter(|_| stream.kind == StreamKind::Hardlink)
+                .map(|first| place(&plan.target, &asset.name, first)),
+            companions: world.companions.get(&path).cloned().unwrap_or_default(),
+            replaces,
+            path,
+        });
+    }
+}
+
+/// The parent of the topmost directory of the asset that holds `path`, or of the path itself.
+fn root_of(path: &Path, directories: &BTreeSet<&Path>) -> PathBuf {
+    let top = path
+        .ancestors()
+        .filter(|ancestor| directories.contains(ancestor))
+        .last();
+    top.unwrap_or(path)
+        .parent()
+        .unwrap_or(Path::new("/"))
+        .to_owned()
+}
+
+fn refusal(path: &Path, kind: StreamKind, found: &Found, world: &Observations) -> Vec<String> {
+    let path = path.display();
+    let mut refusals = Vec::new();
+    let is_directory = found.kind == Some(StreamKind::Directory);
+    if found.kind.is_none() {
+        refusals.push(format!("{path} is a socket, device or pipe now"));
+    } else if is_directory != (kind == StreamKind::Directory) {
+        let now = if is_directory {
+            "a directory"
+        } else {
+            "no directory"
+        };
+        refusals.push(format!(
+            "{path} is {now} now and was not when it was captured"
+        ));
+    } else if !world.is_root && found.uid != world.uid {
+        refusals.push(format!(
+            "{path} belongs to user {}, not to this one",
+            found.uid
+        ));
+    }
+    if let Some(why) = &found.in_use {
+        refusals.push(format!("{path} is in use: {why}"));
+    }
+    refusals
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stream(kind: StreamKind, path: &str) -> Stream {
+        Stream {
+            kind,
+            path: path.into(),
+            mode: 0o600,
+            uid: 0,
+            gid: 0,
+            user: None,
+            group: None,
+            mtime: (0, 0),
+            xattrs: BTreeMap::new(),
+            target: None,
+            size: kind.has_content().then_some(10),
+            sha256: None,
+            content: None,
+        }
+    }
+
+    fn asset(streams: Vec<Stream>) -> RestoreAsset {
+        RestoreAsset {
+            name: "config".into(),
+            class: Class::Config,
+            source: "files".into(),
+            repository: "offsite".into(),
+            complete: true,
+            streams,
+        }
+    }
+
+    fn label() -> Label {
+        "20261120-153000Z-k3f9".parse().expect("a label")
+    }
+
+    fn found(kind: StreamKind) -> Found {
+        Found {
+            kind: Some(kind),
+            uid: 7,
+            gid: 7,
+            mode: 0o600,
+            mtime: (0, 0),
+            in_use: None,
+        }
+    }
+
+    fn world() -> Observations {
+        Observations {
+            is_root: true,
+            ..Observations::default()
+        }
+    }
+
+    #[test]
+    fn a_directory_restore_stays_below_its_directory() {
+        let assets = [asset(vec![stream(StreamKind::File, "/etc/ca/ca.toml")])];
+        let target = Target::Directory("/restore".into());
+        let plan = plan_restore(label(), target, &assets, &world());
+        assert_eq!(
+            plan.items[0].path,
+            Path::new("/restore/config/etc/ca/ca.toml")
+        );
+        assert_eq!(plan.items[0].root, Path::new("/restore"));
+        assert_eq!(plan.refusals, Vec::<String>::new());
+    }
+
+    #[test]
+    fn links_are_followed_above_the_asset_only() {
+        let streams = vec![
+            stream(StreamKind::Directory, "/etc/ca"),
+            stream(StreamKind::Directory, "/etc/ca/sub"),
+            stream(StreamKind::File, "/etc/ca/sub/a"),
+            stream(StreamKind::File, "/etc/other"),
+        ];
+        let plan = plan_restore(label(), Target::InPlace, &[asset(streams)], &world());
+        let roots: Vec<_> = plan.items.iter().map(|item| item.root.as_path()).collect();
+        assert_eq!(roots, [Path::new("/etc"); 4]);
+    }
+
+    #[test]
+    fn what_is_in_the_way_is_refused() {
+        let assets = [asset(vec![stream(StreamKind::File, "/etc/a")])];
+        let refusals = |found: Found, change: &dyn Fn(&mut Observations)| {
+            let mut world = world();
+            world.found.insert("/etc/a".into(), found);
+            change(&mut world);
+            plan_restore(label(), Target::InPlace, &assets, &world).refusals
+        };
+        assert_eq!(refusals(found(StreamKind::File), &|_| {}).len(), 0);
+        assert_eq!(refusals(found(StreamKind::Symlink), &|_| {}).len(), 0);
+        assert_eq!(refusals(found(StreamKind::Directory), &|_| {}).len(), 1);
+        assert_eq!(
+            refusals(found(StreamKind::File), &|world| world.is_root = false).len(),
+            1
+        );
+        let mut open = found(StreamKind::File);
+        open.in_use = Some("process 1".into());
+        assert_eq!(refusals(open, &|_| {}).len(), 1);
+        let full = |world: &mut Observations| {
+            world.free_bytes.insert("/etc".into(), 9);
+        };
+        assert_eq!(refusals(found(StreamKind::File), &full).len(), 1);
+    }
+}
