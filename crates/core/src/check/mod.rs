@@ -1,1 +1,317 @@
-//! placeholder
+//! Checks: one rule a file, each with an id, over what was seen and nothing else.
+//!
+//! Rules are pure: the caller looks ([`Inventory`]), the rules judge ([`run`]). `check` is about
+//! configuration and reachability; stored data is the business of `verify`.
+
+mod asset_readable;
+mod history_unbroken;
+mod key_belongs;
+mod not_covered;
+mod recipients_pinned;
+mod repository_reachable;
+mod room_left;
+mod writer_key_private;
+
+use std::path::PathBuf;
+
+use crate::format::Label;
+use crate::source::{Class, Inspection};
+use crate::storage::FreeSpace;
+
+/// How bad a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// It is as it should be.
+    Good,
+    /// The operator should know.
+    Warning,
+    /// A backup would fail or be incomplete.
+    Problem,
+}
+
+/// What a rule says about one subject.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Finding {
+    /// The id of the rule.
+    pub rule: &'static str,
+    /// How bad it is.
+    pub severity: Severity,
+    /// What it is about: an asset, a repository, a file.
+    pub subject: String,
+    /// What was seen.
+    pub message: String,
+    /// What to do next.
+    pub hint: Option<String>,
+}
+
+/// Everything that was seen.
+#[derive(Debug, Default)]
+pub struct Inventory {
+    /// The assets.
+    pub assets: Vec<AssetSeen>,
+    /// The repositories.
+    pub repositories: Vec<RepositorySeen>,
+    /// The writer key.
+    pub writer_key: WriterKeySeen,
+    /// Room where private copies of databases go.
+    pub scratch_room: Option<FreeSpace>,
+}
+
+/// An asset, looked at.
+#[derive(Debug)]
+pub struct AssetSeen {
+    /// Its name.
+    pub name: String,
+    /// Its class.
+    pub class: Class,
+    /// The kind of source.
+    pub source: String,
+    /// What the source saw, or why it could not look.
+    pub inspection: Result<Inspection, String>,
+    /// For assets of keys: what is wrong with them, after they were read and proved.
+    pub key_problems: Option<Vec<String>>,
+}
+
+/// A repository, looked at.
+#[derive(Debug)]
+pub struct RepositorySeen {
+    /// Its name.
+    pub name: String,
+    /// What was found, or why it could not be opened and what to do.
+    pub opened: Result<OpenedSeen, (String, Option<String>)>,
+}
+
+/// A repository that could be opened.
+#[derive(Debug)]
+pub struct OpenedSeen {
+    /// Whether the configuration seals to whom the repository was made for.
+    pub recipients_agree: bool,
+    /// Whether the writer key may write here.
+    pub writer_known: bool,
+    /// What is wrong with its history.
+    pub history_problems: Vec<String>,
+    /// The newest sequence number that this host has written, if it is above what is there.
+    pub rolled_back_from: Option<u64>,
+    /// How many backups there are, and the newest.
+    pub backups: (usize, Option<(Label, jiff::Timestamp)>),
+    /// The room left.
+    pub room: Option<FreeSpace>,
+}
+
+/// The writer key, looked at.
+#[derive(Debug, Default)]
+pub struct WriterKeySeen {
+    /// The file.
+    pub path: PathBuf,
+    /// Its permission bits, if it exists.
+    pub mode: Option<u32>,
+    /// Why it cannot be used.
+    pub unusable: Option<String>,
+}
+
+/// A rule: its id, what it is about, and its judgement.
+pub struct Rule {
+    /// A stable id.
+    pub id: &'static str,
+    /// What it looks at, in a sentence.
+    pub about: &'static str,
+    /// Judges.
+    judge: fn(&Inventory) -> Vec<Finding>,
+}
+
+/// Every rule, in the order in which they are reported.
+pub const RULES: &[Rule] = &[
+    writer_key_private::RULE,
+    repository_reachable::RULE,
+    recipients_pinned::RULE,
+    history_unbroken::RULE,
+    room_left::RULE,
+    asset_readable::RULE,
+    key_belongs::RULE,
+    not_covered::RULE,
+];
+
+/// Applies every rule.
+pub fn run(inventory: &Inventory) -> Vec<Finding> {
+    RULES
+        .iter()
+        .flat_map(|rule| (rule.judge)(inventory))
+        .collect()
+}
+
+impl Rule {
+    fn finding(&self, severity: Severity, subject: &str, message: impl Into<String>) -> Finding {
+        Finding {
+            rule: self.id,
+            severity,
+            subject: subject.to_owned(),
+            message: message.into(),
+            hint: None,
+        }
+    }
+}
+
+impl Finding {
+    fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_rule_file_is_listed() {
+        let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/src/check");
+        let files = std::fs::read_dir(directory).expect("the sources").count();
+        assert_eq!(files - 1, RULES.len(), "one file a rule, and this one");
+        let mut ids: Vec<_> = RULES.iter().map(|rule| rule.id).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids.len(), RULES.len(), "ids are unique");
+    }
+
+    fn repository(opened: OpenedSeen) -> Inventory {
+        let opened = Ok(opened);
+        let repositories = vec![RepositorySeen {
+            name: "offsite".into(),
+            opened,
+        }];
+        Inventory {
+            repositories,
+            ..Inventory::default()
+        }
+    }
+
+    fn opened() -> OpenedSeen {
+        OpenedSeen {
+            recipients_agree: true,
+            writer_known: true,
+            history_problems: vec![],
+            rolled_back_from: None,
+            backups: (0, None),
+            room: Some(FreeSpace {
+                free_bytes: 1 << 40,
+                total_bytes: 1 << 41,
+            }),
+        }
+    }
+
+    fn worst(inventory: &Inventory, rule: &str) -> Severity {
+        let findings = run(inventory);
+        let of_rule = findings.iter().filter(|finding| finding.rule == rule);
+        of_rule
+            .map(|finding| finding.severity)
+            .max()
+            .unwrap_or(Severity::Good)
+    }
+
+    #[test]
+    fn each_fault_of_a_repository_is_found_by_its_rule() {
+        assert_eq!(
+            worst(&repository(opened()), "repository-reachable"),
+            Severity::Good
+        );
+        let changed = OpenedSeen {
+            recipients_agree: false,
+            ..opened()
+        };
+        assert_eq!(
+            worst(&repository(changed), "recipients-pinned"),
+            Severity::Problem
+        );
+        let stranger = OpenedSeen {
+            writer_known: false,
+            ..opened()
+        };
+        assert_eq!(
+            worst(&repository(stranger), "repository-reachable"),
+            Severity::Problem
+        );
+        let cut = OpenedSeen {
+            rolled_back_from: Some(7),
+            ..opened()
+        };
+        assert_eq!(
+            worst(&repository(cut), "history-unbroken"),
+            Severity::Problem
+        );
+        let room = Some(FreeSpace {
+            free_bytes: 1 << 20,
+            total_bytes: 1 << 41,
+        });
+        let full = OpenedSeen { room, ..opened() };
+        assert_eq!(worst(&repository(full), "room-left"), Severity::Warning);
+        let gone = Inventory {
+            repositories: vec![RepositorySeen {
+                name: "offsite".into(),
+                opened: Err(("not mounted".into(), None)),
+            }],
+            ..Inventory::default()
+        };
+        assert_eq!(worst(&gone, "repository-reachable"), Severity::Problem);
+    }
+
+    #[test]
+    fn each_fault_of_an_asset_is_found_by_its_rule() {
+        let asset = |inspection: Inspection, key_problems| Inventory {
+            assets: vec![AssetSeen {
+                name: "ca-key".into(),
+                class: Class::Key,
+                source: "files".into(),
+                inspection: Ok(inspection),
+                key_problems,
+            }],
+            ..Inventory::default()
+        };
+        let unreadable = Inspection {
+            problems: vec!["cannot read".into()],
+            ..Inspection::default()
+        };
+        assert_eq!(
+            worst(&asset(unreadable, None), "asset-readable"),
+            Severity::Problem
+        );
+        let wrong = Some(vec!["the key is another".into()]);
+        assert_eq!(
+            worst(&asset(Inspection::default(), wrong), "key-belongs"),
+            Severity::Problem
+        );
+        let near = Inspection {
+            covered: vec!["/etc/ca/ca.key".into()],
+            suggestions: vec!["/etc/ca/ocsp.key".into(), "/etc/ca/ca.key".into()],
+            ..Inspection::default()
+        };
+        let findings = run(&asset(near, None));
+        let near: Vec<_> = findings
+            .iter()
+            .filter(|finding| finding.rule == "not-covered")
+            .collect();
+        assert_eq!(near.len(), 1, "{near:?}");
+        assert_eq!(near[0].subject, "/etc/ca/ocsp.key");
+    }
+
+    #[test]
+    fn an_exposed_writer_key_is_found() {
+        let seen = |mode| Inventory {
+            writer_key: WriterKeySeen {
+                path: "/k".into(),
+                mode,
+                unusable: None,
+            },
+            ..Inventory::default()
+        };
+        assert_eq!(
+            worst(&seen(Some(0o600)), "writer-key-private"),
+            Severity::Good
+        );
+        assert_eq!(
+            worst(&seen(Some(0o640)), "writer-key-private"),
+            Severity::Problem
+        );
+        assert_eq!(worst(&seen(None), "writer-key-private"), Severity::Problem);
+    }
+}

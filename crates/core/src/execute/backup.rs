@@ -1,6 +1,6 @@
 //! Takes a backup: opens each asset's cut in the order of the plan, stores it, and writes the envelopes last.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::{Event, Observer, Stopwatch};
@@ -17,7 +17,7 @@ use crate::repository::writer::{
     AssetStats, BackupWriter, RunHeader, RunSummary, SealedBackup, Sealing,
 };
 use crate::repository::{Repository, RepositoryError, error_chain};
-use crate::source::{Capture, CaptureError, Inspection, Source};
+use crate::source::{Capture, CaptureError, Inspection, Source, not_covered};
 
 /// A repository that a run writes to.
 pub struct BackupRepository {
@@ -205,7 +205,7 @@ pub fn backup(job: &BackupJob<'_>) -> Result<BackupReport, BackupError> {
         assets,
         problems: Vec::new(),
         notes: Vec::new(),
-        not_covered: not_covered(&inspections),
+        not_covered: not_covered(&inspections.iter().collect::<Vec<_>>()),
         stored_bytes: 0,
         seconds: 0.0,
     };
@@ -297,25 +297,8 @@ fn interrupted_or(
     }
 }
 
-/// What the sources saw next to their assets and no asset covers.
-pub fn not_covered(inspections: &[Inspection]) -> Vec<PathBuf> {
-    let covered: BTreeSet<&Path> = inspections
-        .iter()
-        .flat_map(|inspection| inspection.covered.iter().map(PathBuf::as_path))
-        .collect();
-    let suggested: BTreeSet<&PathBuf> = inspections
-        .iter()
-        .flat_map(|inspection| &inspection.suggestions)
-        .collect();
-    suggested
-        .into_iter()
-        .filter(|path| !path.ancestors().any(|ancestor| covered.contains(ancestor)))
-        .cloned()
-        .collect()
-}
-
 /// Makes `path` an empty private directory.
-pub(super) fn empty_directory(path: &Path) -> Result<(), BackupError> {
+fn empty_directory(path: &Path) -> Result<(), BackupError> {
     let failed = |operation| {
         move |source| BackupError::Scratch {
             operation,

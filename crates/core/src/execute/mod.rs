@@ -4,10 +4,13 @@ pub mod backup;
 pub mod beneath;
 pub mod lock;
 mod observed;
+mod prove;
 pub mod restore;
 pub mod verify;
 
 use std::time::Duration;
+
+pub use prove::prove_source;
 
 /// What happens while a long run works.
 #[derive(Clone, Copy, Debug)]

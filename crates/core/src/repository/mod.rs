@@ -15,6 +15,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub(crate) use hashing::update_zeros;
+
 use crate::clock::{Clock, whole_seconds};
 use crate::format::envelope::Envelope;
 use crate::format::id::random;

@@ -3,7 +3,7 @@
 //! A source opens one consistent cut and pushes its streams into a [`Sink`]; it never sees a repository,
 //! a chunk or a key. An implementation lives in `strongroom-adapters`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fmt;
 use std::io;
@@ -189,6 +189,23 @@ pub struct Inspection {
     pub notes: Vec<String>,
     /// Neighbours that look as if they belonged to the server and that this asset does not cover.
     pub suggestions: Vec<PathBuf>,
+}
+
+/// What the sources saw next to their assets and no asset covers, sorted.
+pub fn not_covered(inspections: &[&Inspection]) -> Vec<PathBuf> {
+    let covered: BTreeSet<&Path> = inspections
+        .iter()
+        .flat_map(|inspection| inspection.covered.iter().map(PathBuf::as_path))
+        .collect();
+    let suggested: BTreeSet<&PathBuf> = inspections
+        .iter()
+        .flat_map(|inspection| &inspection.suggestions)
+        .collect();
+    suggested
+        .into_iter()
+        .filter(|path| !path.ancestors().any(|ancestor| covered.contains(ancestor)))
+        .cloned()
+        .collect()
 }
 
 /// One asset, ready to be read.

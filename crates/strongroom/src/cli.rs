@@ -1,0 +1,83 @@
+//! The command line: global options and one argument struct a command.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::command;
+
+/// Backs up a certificate authority, PKI or secrets server whole, keeps the backups sealed and apart, and restores
+/// them exactly.
+#[derive(Parser)]
+#[command(name = "strongroom", version, max_term_width = 100, arg_required_else_help = true)]
+#[command(after_help = "Exit status: 0 done, 1 failed, 2 wrong usage or configuration, 3 done with problems, \
+4 refused before anything was changed, 10 no repository, 11 another run is at work, 12 wrong identity, \
+130 interrupted.\n\nFirst steps: `strongroom demo`, then `strongroom init`.")]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options of every command.
+#[derive(Args)]
+pub(crate) struct Global {
+    /// The configuration file [default: ./strongroom.toml, then /etc/strongroom/strongroom.toml]
+    #[arg(short, long, global = true, value_name = "FILE", env = "STRONGROOM_CONFIG", hide_env_values = true)]
+    pub(crate) config: Option<PathBuf>,
+    /// Print one JSON document, and progress as JSON Lines on standard error
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Print problems only
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+    /// Print more; twice, what the engine does
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+    /// Print no colours (also NO_COLOR)
+    #[arg(long, global = true)]
+    pub(crate) no_color: bool,
+}
+
+/// The commands, in the order in which a new user meets them.
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Write a commented configuration, or create the writer key and repositories that one names
+    Init(command::init::InitArgs),
+    /// Make an identity, which opens backups
+    Identity(command::identity::IdentityArgs),
+    /// Look at configuration, repositories, permissions, room and keys, and at what is not covered
+    Check(command::check::CheckArgs),
+    /// Take a backup of all assets, or of those named
+    Backup(command::backup::BackupArgs),
+    /// List the backups
+    List(command::list::ListArgs),
+    /// Show one backup: assets, sizes and, with an identity, files and facts
+    Show(command::show::ShowArgs),
+    /// Read stored backups back: digests (L1), decryption (L2), whole content (L3), agreement (L4)
+    Verify(command::verify::VerifyArgs),
+    /// Show what a restore would do; with --apply, do it
+    Restore(command::restore::RestoreArgs),
+    /// Write a backup as plain standard files with SHA256SUMS
+    Export(command::export::ExportArgs),
+    /// Show what differs between two backups
+    Diff(command::diff::DiffArgs),
+    /// Make a small CA, back it up, destroy it and bring it back
+    Demo(command::demo::DemoArgs),
+    /// Print the completions of a shell
+    Completions(command::completions::CompletionsArgs),
+    /// Print the manual page
+    Man(command::man::ManArgs),
+}
+
+/// Which identities open a backup.
+#[derive(Args)]
+pub(crate) struct IdentityOptions {
+    /// A file with an identity that opens the backup; may be given several times
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) identity: Vec<PathBuf>,
+    /// The file that holds the passphrase of the identity
+    #[arg(long, value_name = "FILE")]
+    pub(crate) passphrase_file: Option<PathBuf>,
+}

@@ -1,0 +1,160 @@
+//! `strongroom check`: looks at everything that the next backup needs, and stores nothing.
+
+use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use clap::Args;
+use serde_json::json;
+use strongroom_core::check::{
+    self, AssetSeen, Finding, Inventory, OpenedSeen, RepositorySeen, Severity, WriterKeySeen,
+};
+use strongroom_core::execute::prove_source;
+use strongroom_core::format::WriterId;
+use strongroom_core::source::Class;
+use strongroom_core::storage::FreeSpace;
+
+use crate::config::{RepositoryConfig, Settings};
+use crate::failure::{Exit, Failure, chain};
+use crate::session::{Session, Surroundings};
+
+/// Arguments of `check`.
+#[derive(Args)]
+pub(crate) struct CheckArgs {}
+
+pub(crate) fn run(_: &CheckArgs, around: &Surroundings) -> Result<Exit, Failure> {
+    let session = around.session()?;
+    let inventory = look(&session);
+    let findings = check::run(&inventory);
+    let report = &around.report;
+    for finding in &findings {
+        print(&session, finding);
+    }
+    let count = |severity| findings.iter().filter(|finding| finding.severity == severity).count();
+    let (problems, warnings) = (count(Severity::Problem), count(Severity::Warning));
+    report.line(match (problems, warnings) {
+        (0, 0) => "Everything is ready for the next backup.".to_owned(),
+        (0, _) => format!("The next backup can be taken; {warnings} warnings are above."),
+        _ => format!("{problems} problems stand in the way of a complete backup."),
+    });
+    report.document(json!({
+        "findings": findings, "problems": problems, "warnings": warnings,
+    }));
+    Ok(if problems + warnings == 0 { Exit::Done } else { Exit::Problems })
+}
+
+fn print(session: &Session<'_>, finding: &Finding) {
+    let report = &session.around.report;
+    let (word, color) = match finding.severity {
+        Severity::Good => ("good   ", "32"),
+        Severity::Warning => ("warning", "33"),
+        Severity::Problem => ("PROBLEM", "31"),
+    };
+    let text = format!(
+        "{} {}: {} [{}]",
+        report.paint(word, color),
+        finding.subject,
+        finding.message,
+        finding.rule
+    );
+    if finding.severity == Severity::Good {
+        report.line(text);
+    } else {
+        report.answer(text);
+        if let Some(hint) = &finding.hint {
+            report.answer(format!("        {hint}"));
+        }
+    }
+}
+
+/// Looks at everything; what cannot be looked at is part of what was seen.
+fn look(session: &Session<'_>) -> Inventory {
+    let (writer_key, writer) = writer_key(session);
+    Inventory {
+        assets: assets(session),
+        repositories: session
+            .config
+            .repositories
+            .values()
+            .map(|config| RepositorySeen {
+                name: config.name.clone(),
+                opened: opened(session, config, writer)
+                    .map_err(|failure| (failure.message, failure.hint)),
+            })
+            .collect(),
+        writer_key,
+        scratch_room: scratch_room(&session.config.writer.state_dir),
+    }
+}
+
+fn writer_key(session: &Session<'_>) -> (WriterKeySeen, Option<WriterId>) {
+    let path = session.config.writer.key_file.clone();
+    let mode = std::fs::metadata(&path).ok().map(|metadata| metadata.mode() & 0o7777);
+    let key = session.writer_key();
+    let writer = key.as_ref().ok().map(|key| key.signing.id());
+    let unusable = key.err().map(|failure| failure.message);
+    (WriterKeySeen { path, mode, unusable }, writer)
+}
+
+fn assets(session: &Session<'_>) -> Vec<AssetSeen> {
+    let sources = session.sources();
+    let cancel = &session.around.cancel;
+    session
+        .config
+        .assets
+        .iter()
+        .map(|asset| {
+            let source = &sources[&asset.name];
+            let names_certificate =
+                matches!(&asset.settings, Settings::Files { certificate: Some(_), .. });
+            let prove = asset.class == Class::Key && names_certificate;
+            AssetSeen {
+                name: asset.name.clone(),
+                class: asset.class,
+                source: asset.source().to_owned(),
+                inspection: source.inspect().map_err(|error| chain(&error)),
+                key_problems: prove.then(|| match prove_source(&**source, cancel) {
+                    Ok(capture) => capture.problems,
+                    Err(error) => vec![chain(&error)],
+                }),
+            }
+        })
+        .collect()
+}
+
+fn opened(
+    session: &Session<'_>,
+    config: &RepositoryConfig,
+    writer: Option<WriterId>,
+) -> Result<OpenedSeen, Failure> {
+    let repository = session.repository(config)?;
+    let document = repository.document();
+    let catalogue = repository.catalogue()?;
+    let configured: BTreeSet<&String> = config.recipients.iter().collect();
+    let newest = catalogue.backups.iter().max_by_key(|stored| stored.envelope.run);
+    let newest = newest.map(|stored| (stored.envelope.label.clone(), stored.envelope.started));
+    let mut rolled_back_from = None;
+    if let Some(writer) = writer
+        && let Some(head) = session.state(&config.name)?.head(document.repository)?
+        && head.sequence > repository.last_sequence(writer)?
+    {
+        rolled_back_from = Some(head.sequence);
+    }
+    Ok(OpenedSeen {
+        recipients_agree: configured == document.recipients.iter().collect(),
+        writer_known: writer.is_none_or(|writer| document.writer(writer).is_ok()),
+        history_problems: catalogue.problems,
+        rolled_back_from,
+        backups: (catalogue.backups.len(), newest),
+        room: repository.storage().free_space()?,
+    })
+}
+
+fn scratch_room(state: &Path) -> Option<FreeSpace> {
+    let existing = state.ancestors().find(|path| path.is_dir())?;
+    let room = rustix::fs::statvfs(existing).ok()?;
+    Some(FreeSpace {
+        free_bytes: room.f_bavail.saturating_mul(room.f_frsize),
+        total_bytes: room.f_blocks.saturating_mul(room.f_frsize),
+    })
+}

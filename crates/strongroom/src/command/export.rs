@@ -1,0 +1,114 @@
+//! `strongroom export`: a backup as plain standard files, with SHA256SUMS.
+
+use std::io::Write as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde_json::json;
+use strongroom_core::execute::restore::observe::observe;
+use strongroom_core::execute::restore::{self, Consent};
+use strongroom_core::plan::restore::{RestoreAsset, Target, place, plan_restore};
+use strongroom_core::private_file;
+
+use crate::cli::IdentityOptions;
+use crate::failure::{Exit, Failure, io};
+use crate::opened::{self, OpenedAsset};
+use crate::report::{Progress, bytes};
+use crate::runs::Runs;
+use crate::session::Surroundings;
+
+/// Arguments of `export`.
+#[derive(Args)]
+pub(crate) struct ExportArgs {
+    /// The backup, or `latest`
+    label: String,
+    /// The assets to export; all if none is named
+    #[arg(value_name = "ASSET")]
+    assets: Vec<String>,
+    /// An empty or new directory
+    #[arg(short, long, value_name = "DIR")]
+    out: PathBuf,
+    #[command(flatten)]
+    identity: IdentityOptions,
+}
+
+pub(crate) fn run(args: &ExportArgs, around: &Surroundings) -> Result<Exit, Failure> {
+    let session = around.session()?;
+    let repositories = session.repositories()?;
+    let runs = Runs::read(&repositories)?;
+    let run = runs.find(&args.label)?;
+    let identities = around.identities(&args.identity)?;
+    let readers = opened::open(run, &repositories, &args.assets, &identities)?;
+    let assets = opened::assets(&readers, &args.assets)?;
+    let outlines: Vec<RestoreAsset> = assets.iter().map(OpenedAsset::outline).collect();
+    let out = std::path::absolute(&args.out).map_err(io("resolve", &args.out))?;
+    let target = Target::Directory(out.clone());
+    let world = observe(&target, &outlines, &strongroom_adapters::restorer)?;
+    let plan = plan_restore(run.label.clone(), target.clone(), &outlines, &world);
+    let consent = Consent::to(&plan)?;
+    let progress = Progress::new(&around.report);
+    let context = super::restore::context(around, &progress);
+    let readers: Vec<_> = readers.into_iter().map(|(_, reader)| reader).collect();
+    let done = restore::restore(&consent, &session.config.writer.state_dir, &readers, &context)?;
+    let sums = sums(&target, &out, &assets);
+    write(&out.join("SHA256SUMS"), &sums)?;
+    let facts = assets.iter().map(|asset| {
+        json!({
+            "name": asset.asset.name, "class": asset.asset.class, "source": asset.asset.source,
+            "settings": asset.asset.settings, "status": asset.result.status,
+            "facts": asset.result.facts, "problems": asset.result.problems,
+        })
+    });
+    let about = json!({
+        "deployment": run.any().deployment, "label": run.label, "taken": run.any().started,
+        "status": run.status(), "assets": facts.collect::<Vec<_>>(),
+    });
+    let text = serde_json::to_vec_pretty(&about).expect("JSON values serialise");
+    write(&out.join("backup.json"), &text)?;
+    let report = &around.report;
+    super::restore::print_done(report, &done);
+    report.line(format!(
+        "Exported {} to {}: {} items, {}. Check them with `sha256sum -c SHA256SUMS` in there.",
+        run.label,
+        out.display(),
+        done.items,
+        bytes(done.bytes)
+    ));
+    report.document(json!({
+        "label": run.label, "out": out, "items": done.items, "bytes": done.bytes,
+        "problems": done.problems, "notes": done.notes,
+    }));
+    Ok(if done.problems.is_empty() { Exit::Done } else { Exit::Problems })
+}
+
+/// The lines of `sha256sum`, with its escapes for odd names (GNU coreutils, "Checksum output format").
+fn sums(target: &Target, out: &Path, assets: &[OpenedAsset]) -> Vec<u8> {
+    let mut text = Vec::new();
+    for asset in assets {
+        for stream in &asset.streams {
+            let Some(digest) = stream.sha256 else { continue };
+            let path = place(target, &asset.asset.name, &stream.path);
+            let name = path.strip_prefix(out).unwrap_or(&path).as_os_str().as_bytes();
+            if name.iter().any(|byte| matches!(byte, b'\\' | b'\n' | b'\r')) {
+                text.push(b'\\');
+            }
+            text.extend_from_slice(format!("{digest}  ").as_bytes());
+            for byte in name {
+                match byte {
+                    b'\\' => text.extend_from_slice(b"\\\\"),
+                    b'\n' => text.extend_from_slice(b"\\n"),
+                    b'\r' => text.extend_from_slice(b"\\r"),
+                    byte => text.push(*byte),
+                }
+            }
+            text.push(b'\n');
+        }
+    }
+    text
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    let mut file = private_file::create_new(path).map_err(io("create", path))?;
+    file.write_all(bytes).map_err(io("write", path))
+}

@@ -1,0 +1,268 @@
+//! `strongroom restore`: shows the plan of a restore; with --apply carries it out.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde_json::json;
+use strongroom_core::execute::restore::journal::Journal;
+use strongroom_core::execute::restore::observe::observe;
+use strongroom_core::execute::restore::{
+    self, Consent, RestoreContext, RestoreReport, journal_directory,
+};
+use strongroom_core::format::manifest::StreamKind;
+use strongroom_core::plan::restore::{RestoreAsset, RestorePlan, Target, plan_restore};
+
+use crate::cli::IdentityOptions;
+use crate::failure::{Exit, Failure, io};
+use crate::opened;
+use crate::report::{Progress, Report, bytes, shown_path, table};
+use crate::runs::Runs;
+use crate::session::{Session, Surroundings};
+
+/// Arguments of `restore`.
+#[derive(Args)]
+pub(crate) struct RestoreArgs {
+    /// The backup; the newest complete one of all assets if none is named
+    #[arg(default_value = "latest")]
+    label: String,
+    /// The assets to restore; all if none is named
+    #[arg(value_name = "ASSET")]
+    assets: Vec<String>,
+    /// Restore below this empty directory, as DIR/ASSET/PATH, in place of where everything was
+    #[arg(long, value_name = "DIR")]
+    to_dir: Option<PathBuf>,
+    /// Carry out the plan
+    #[arg(long)]
+    apply: bool,
+    /// Go on with a restore that was interrupted
+    #[arg(long, conflicts_with_all = ["apply", "undo", "sign_off"])]
+    resume: bool,
+    /// Put back what the last restore replaced
+    #[arg(long, conflicts_with_all = ["apply", "sign_off"])]
+    undo: bool,
+    /// Delete what the last restore replaced; there is no way back after that
+    #[arg(long, conflicts_with = "apply")]
+    sign_off: bool,
+    #[command(flatten)]
+    identity: IdentityOptions,
+}
+
+pub(crate) fn run(args: &RestoreArgs, around: &Surroundings) -> Result<Exit, Failure> {
+    let session = around.session()?;
+    let target = target(args.to_dir.as_deref())?;
+    if args.undo || args.sign_off {
+        return end(&session, &target, args.undo);
+    }
+    let state = &session.config.writer.state_dir;
+    let _lock = if args.apply || args.resume { Some(session.lock()?) } else { None };
+    let directory = journal_directory(&target, state);
+    let journal = Journal::open(&directory)?;
+    let (label, only) = match (&journal, args.resume) {
+        (Some(journal), true) => {
+            let plan = journal.plan();
+            let mut assets: Vec<String> =
+                plan.items.iter().map(|item| item.asset.clone()).collect();
+            assets.dedup();
+            (plan.label.to_string(), assets)
+        }
+        (None, true) => return Err(restore::RestoreError::NothingToDo.into()),
+        _ => (args.label.clone(), args.assets.clone()),
+    };
+
+    let repositories = session.repositories()?;
+    let runs = Runs::read(&repositories)?;
+    for problem in &runs.problems {
+        around.report.problem(problem);
+    }
+    let run = runs.find(&label)?;
+    let identities = around.identities(&args.identity)?;
+    let readers = opened::open(run, &repositories, &only, &identities)?;
+    let progress = Progress::new(&around.report);
+    let context = context(around, &progress);
+    if args.resume {
+        drop(journal);
+        let readers: Vec<_> = readers.into_iter().map(|(_, reader)| reader).collect();
+        let done = restore::resume(&directory, &readers, &context)?;
+        return Ok(finish(around, &label, &target, &done));
+    }
+
+    let assets: Vec<RestoreAsset> =
+        opened::assets(&readers, &only)?.iter().map(opened::OpenedAsset::outline).collect();
+    let world = observe(&target, &assets, &strongroom_adapters::restorer)?;
+    let mut plan = plan_restore(run.label.clone(), target.clone(), &assets, &world);
+    for name in run.missing().iter().filter(|_| only.is_empty()) {
+        plan.warnings.push(format!("repository {name} has no envelope of this backup; its assets are not restored"));
+    }
+    if let Some(journal) = journal {
+        plan.refusals.push(format!(
+            "the restore of {} is {}; end it with --resume, --undo or --sign-off",
+            journal.plan().label,
+            journal.phase()
+        ));
+    }
+    print_plan(&around.report, &plan);
+    if !args.apply {
+        around.report.line("Nothing was changed. With --apply, the plan is carried out.");
+        around.report.document(plan_document(&plan, &assets));
+        return Ok(if plan.refusals.is_empty() { Exit::Done } else { Exit::Refused });
+    }
+    let consent = Consent::to(&plan)?;
+    let readers: Vec<_> = readers.into_iter().map(|(_, reader)| reader).collect();
+    let done = restore::restore(&consent, state, &readers, &context)?;
+    Ok(finish(around, run.label.as_str(), &target, &done))
+}
+
+/// What a restore works with; also for `export` and `demo`.
+pub(crate) fn context<'c>(
+    around: &'c Surroundings,
+    progress: &'c Progress,
+) -> RestoreContext<'c> {
+    RestoreContext {
+        restorers: &strongroom_adapters::restorer,
+        cancel: &around.cancel,
+        observer: progress,
+        before_step: &|_| Ok(()),
+    }
+}
+
+fn target(to_dir: Option<&Path>) -> Result<Target, Failure> {
+    match to_dir {
+        None => Ok(Target::InPlace),
+        Some(directory) => {
+            let absolute = std::path::absolute(directory).map_err(io("resolve", directory))?;
+            Ok(Target::Directory(absolute))
+        }
+    }
+}
+
+fn end(session: &Session<'_>, target: &Target, undo: bool) -> Result<Exit, Failure> {
+    let around = session.around;
+    let _lock = session.lock()?;
+    let directory = journal_directory(target, &session.config.writer.state_dir);
+    let progress = Progress::new(&around.report);
+    let context = context(around, &progress);
+    let report = if undo {
+        restore::undo(&directory, &context)?
+    } else {
+        restore::sign_off(&directory, &context)?
+    };
+    for note in &report.notes {
+        around.report.note(note);
+    }
+    around.report.line(if undo {
+        "Undone: everything is as it was before the restore.".to_owned()
+    } else {
+        format!("Signed off: {} replaced files are deleted.", report.items)
+    });
+    let action = if undo { "undo" } else { "sign-off" };
+    around.report.document(json!({ "action": action, "items": report.items }));
+    Ok(Exit::Done)
+}
+
+fn print_plan(report: &Report, plan: &RestorePlan) {
+    let mut rows: BTreeMap<&str, (u64, u64, u64, u64)> = BTreeMap::new();
+    let mut order: Vec<&str> = Vec::new();
+    for item in &plan.items {
+        if !rows.contains_key(item.asset.as_str()) {
+            order.push(&item.asset);
+        }
+        let row = rows.entry(&item.asset).or_default();
+        row.0 += 1;
+        row.1 += item.size_bytes;
+        if item.kind != StreamKind::Directory {
+            if item.replaces.is_some() { row.3 += 1 } else { row.2 += 1 }
+        }
+    }
+    let place = match &plan.target {
+        Target::InPlace => "to where everything was".to_owned(),
+        Target::Directory(directory) => format!("below {}", directory.display()),
+    };
+    report.heading(&format!("Restore of {} {place}:", plan.label));
+    let rows = order.iter().map(|name| {
+        let (items, size, new, replaced) = rows[name];
+        let numbers = [items.to_string(), bytes(size), new.to_string(), replaced.to_string()];
+        std::iter::once(format!("  {name}")).chain(numbers).collect()
+    });
+    report.line(table(&["  asset", ">items", ">size", ">new", ">replaced"], rows.collect()));
+    for item in plan.items.iter().filter(|item| item.kind != StreamKind::Directory) {
+        if report.verbose > 0 || item.replaces.is_some() {
+            let what = if item.replaces.is_some() { "replaces" } else { "creates " };
+            report.line(format!("  {what} {}", shown_path(&item.path)));
+        }
+    }
+    for warning in &plan.warnings {
+        report.problem(warning);
+    }
+    for refusal in &plan.refusals {
+        report.problem(format!("refused: {refusal}"));
+    }
+}
+
+fn plan_document(plan: &RestorePlan, assets: &[RestoreAsset]) -> serde_json::Value {
+    let items = plan.items.iter().map(|item| {
+        json!({
+            "asset": item.asset, "kind": item.kind, "path": shown_path(&item.path),
+            "size_bytes": item.size_bytes, "replaces": item.replaces.is_some(),
+        })
+    });
+    json!({
+        "label": plan.label,
+        "target": plan.target,
+        "applied": false,
+        "assets": assets.iter().map(|asset| json!({
+            "name": asset.name, "class": asset.class, "repository": asset.repository,
+            "complete": asset.complete,
+        })).collect::<Vec<_>>(),
+        "items": items.collect::<Vec<_>>(),
+        "warnings": plan.warnings,
+        "refusals": plan.refusals,
+    })
+}
+
+fn finish(around: &Surroundings, label: &str, target: &Target, done: &RestoreReport) -> Exit {
+    let report = &around.report;
+    print_done(report, done);
+    let place = match target {
+        Target::InPlace => "in place".to_owned(),
+        Target::Directory(directory) => format!("below {}", directory.display()),
+    };
+    report.line(format!(
+        "Restored {label} {place}: {} items, {}, every byte as it was captured.",
+        done.items,
+        bytes(done.bytes)
+    ));
+    if done.awaits_sign_off {
+        report.line(
+            "What was replaced is kept. Start the CA and look; then `strongroom restore --sign-off` deletes it, or \
+             `--undo` puts it back.",
+        );
+    }
+    report.document(json!({
+        "label": label,
+        "target": target,
+        "applied": true,
+        "items": done.items,
+        "bytes": done.bytes,
+        "shown": done.shown,
+        "problems": done.problems,
+        "notes": done.notes,
+        "awaits_sign_off": done.awaits_sign_off,
+    }));
+    if done.problems.is_empty() { Exit::Done } else { Exit::Problems }
+}
+
+/// What a restore has shown, for people.
+pub(crate) fn print_done(report: &Report, done: &RestoreReport) {
+    for (asset, shown) in &done.shown {
+        for line in shown {
+            report.line(format!("  {asset}: {line}"));
+        }
+    }
+    for note in &done.notes {
+        report.note(note);
+    }
+    for problem in &done.problems {
+        report.problem(problem);
+    }
+}

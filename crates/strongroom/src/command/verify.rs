@@ -1,0 +1,179 @@
+//! `strongroom verify`: reads stored backups back.
+
+use std::collections::BTreeSet;
+
+use clap::{Args, ValueEnum};
+use serde_json::json;
+use strongroom_core::clock::{Clock as _, whole_seconds};
+use strongroom_core::execute::verify::{Level, VerifiedBackup, VerifyJob, VerifyReport, verify};
+use strongroom_core::repository::state::Verified;
+
+use crate::cli::IdentityOptions;
+use crate::failure::{Exit, Failure, io};
+use crate::report::{Progress, Report, bytes, duration, rate};
+use crate::runs::{Run, Runs};
+use crate::session::{Session, Surroundings};
+
+/// Arguments of `verify`.
+#[derive(Args)]
+pub(crate) struct VerifyArgs {
+    /// The backup to verify
+    #[arg(default_value = "latest", conflicts_with = "all")]
+    label: String,
+    /// Verify every backup
+    #[arg(long)]
+    all: bool,
+    /// How thoroughly: L1 digests, L2 decryption, L3 whole content, L4 agreement with facts and certificates
+    #[arg(long, value_enum, ignore_case = true, default_value = "L1")]
+    level: LevelArg,
+    /// Look at this repository only; may be given several times
+    #[arg(long, value_name = "NAME")]
+    repository: Vec<String>,
+    #[command(flatten)]
+    identity: IdentityOptions,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+#[value(rename_all = "UPPER")]
+enum LevelArg {
+    L1,
+    L2,
+    L3,
+    L4,
+}
+
+impl From<LevelArg> for Level {
+    fn from(level: LevelArg) -> Self {
+        match level {
+            LevelArg::L1 => Self::L1,
+            LevelArg::L2 => Self::L2,
+            LevelArg::L3 => Self::L3,
+            LevelArg::L4 => Self::L4,
+        }
+    }
+}
+
+pub(crate) fn run(args: &VerifyArgs, around: &Surroundings) -> Result<Exit, Failure> {
+    let session = around.session()?;
+    let level = Level::from(args.level);
+    let repositories = session.repositories()?;
+    for name in &args.repository {
+        if !repositories.contains_key(name) {
+            return Err(Failure::usage(format!("there is no repository {name:?}")));
+        }
+    }
+    let runs = Runs::read(&repositories)?;
+    let chosen: Vec<&Run> =
+        if args.all { runs.all.iter().collect() } else { vec![runs.find(&args.label)?] };
+    if chosen.is_empty() {
+        return Err(runs.find("latest").err().unwrap_or_else(|| Failure::usage("no backup")));
+    }
+    let identities =
+        if level > Level::L1 { around.identities(&args.identity)? } else { Vec::new() };
+    let _lock = if level > Level::L2 { Some(session.lock()?) } else { None };
+    let scratch = session.scratch();
+    strongroom_core::private_file::create_dir_all(&scratch).map_err(io("create", &scratch))?;
+
+    let mut exit = if runs.problems.is_empty() { Exit::Done } else { Exit::Failed };
+    let mut documents = Vec::new();
+    for problem in &runs.problems {
+        around.report.problem(problem);
+    }
+    for run in &chosen {
+        for name in run.missing() {
+            let problem = format!("backup {}: repository {name} has no envelope of it", run.label);
+            around.report.problem(&problem);
+            exit = exit.and(Exit::Problems);
+        }
+    }
+    let wanted: BTreeSet<&String> = args.repository.iter().collect();
+    for (name, repository) in &repositories {
+        if !wanted.is_empty() && !wanted.contains(name) {
+            continue;
+        }
+        let backups = chosen.iter().filter_map(|run| run.envelopes.get(name));
+        let progress = Progress::new(&around.report);
+        let job = VerifyJob {
+            repository,
+            name,
+            backups: backups.map(|stored| &stored.envelope).collect(),
+            level,
+            identities: &identities,
+            scratch: &scratch,
+            restorers: &strongroom_adapters::restorer,
+            cancel: &around.cancel,
+            observer: &progress,
+        };
+        let found = verify(&job).map_err(|error| {
+            Failure::from(error).context(format_args!("repository {name}"))
+        })?;
+        note(&session, name, &found)?;
+        print(&around.report, name, level, &found);
+        if found.backups.iter().any(|backup| backup.level != Some(level)) {
+            exit = Exit::Failed;
+        }
+        documents.push(document(name, level, &found));
+    }
+    around.report.document(json!({
+        "level": level.as_str(), "repositories": documents, "problems": runs.problems,
+    }));
+    Ok(exit)
+}
+
+/// Remembers the level that each backup reached, or that it is damaged.
+fn note(session: &Session<'_>, name: &str, found: &VerifyReport) -> Result<(), Failure> {
+    let state = session.state(name)?;
+    let time = whole_seconds(session.around.clock.now());
+    for backup in &found.backups {
+        match backup.level {
+            Some(level) if backup.problems.is_empty() => {
+                state.note_verified(&backup.label, Verified { level: level.to_string(), time })?;
+            }
+            _ => state.forget_verified(&backup.label)?,
+        }
+    }
+    Ok(())
+}
+
+fn print(report: &Report, name: &str, wanted: Level, found: &VerifyReport) {
+    for backup in &found.backups {
+        let reached = match backup.level {
+            Some(level) if level == wanted => report.paint(&format!("holds at {level}"), "32"),
+            Some(level) => report.paint(&format!("holds at {level} only"), "31"),
+            None => report.paint("is DAMAGED", "31"),
+        };
+        report.line(format!("{} in {name} {reached}", backup.label));
+        for note in &backup.notes {
+            report.line(format!("    {note}"));
+        }
+        for problem in &backup.problems {
+            report.problem(format!("{} in {name}: {problem}", backup.label));
+        }
+    }
+    report.line(format!(
+        "Repository {name}: {} objects, {} read in {} ({}).",
+        found.objects,
+        bytes(found.bytes),
+        duration(found.l1_seconds),
+        rate(found.bytes, found.l1_seconds),
+    ));
+}
+
+fn document(name: &str, wanted: Level, found: &VerifyReport) -> serde_json::Value {
+    let backup = |backup: &VerifiedBackup| {
+        json!({
+            "label": backup.label,
+            "level": backup.level.map(Level::as_str),
+            "holds": backup.level == Some(wanted),
+            "problems": backup.problems,
+            "notes": backup.notes,
+        })
+    };
+    json!({
+        "repository": name,
+        "backups": found.backups.iter().map(backup).collect::<Vec<_>>(),
+        "objects": found.objects,
+        "bytes": found.bytes,
+        "seconds": found.l1_seconds,
+    })
+}

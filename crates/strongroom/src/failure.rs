@@ -1,0 +1,290 @@
+//! Failures at the edge: an exit status, a stable code, what happened, and what to do next.
+
+use std::fmt;
+
+use strongroom_adapters::StorageUrlError;
+use strongroom_core::cancel::Interrupted;
+use strongroom_core::execute::backup::BackupError;
+use strongroom_core::execute::lock::LockError;
+use strongroom_core::execute::restore::RestoreError;
+use strongroom_core::format::FormatError;
+use strongroom_core::plan::backup::BackupPlanError;
+use strongroom_core::repository::RepositoryError;
+use strongroom_core::source::CaptureError;
+use strongroom_core::storage::StorageError;
+
+use crate::config::{LoadError, RecipientError};
+use crate::identity::IdentityError;
+
+/// How the program ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    Done = 0,
+    Failed = 1,
+    Usage = 2,
+    Problems = 3,
+    Refused = 4,
+    NoRepository = 10,
+    Busy = 11,
+    WrongIdentity = 12,
+    Interrupted = 130,
+}
+
+impl Exit {
+    /// The status for the shell.
+    pub(crate) fn status(self) -> u8 {
+        self as u8
+    }
+
+    /// The worse of two.
+    pub(crate) fn and(self, other: Self) -> Self {
+        if self == Self::Done { other } else { self }
+    }
+}
+
+/// Why a command ended without doing its work.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) exit: Exit,
+    pub(crate) code: &'static str,
+    pub(crate) message: String,
+    pub(crate) hint: Option<String>,
+}
+
+impl Failure {
+    pub(crate) fn new(exit: Exit, code: &'static str, message: impl Into<String>) -> Self {
+        Self { exit, code, message: message.into(), hint: None }
+    }
+
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self::new(Exit::Usage, "usage", message)
+    }
+
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    fn of(exit: Exit, code: &'static str, error: &dyn std::error::Error) -> Self {
+        Self::new(exit, code, chain(error))
+    }
+
+    /// Puts what was being done in front.
+    pub(crate) fn context(mut self, context: impl fmt::Display) -> Self {
+        self.message = format!("{context}: {}", self.message);
+        self
+    }
+}
+
+/// An error and its sources on one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let more = error.to_string();
+        if !text.ends_with(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        source = error.source();
+    }
+    text
+}
+
+impl From<Interrupted> for Failure {
+    fn from(_: Interrupted) -> Self {
+        Self::new(Exit::Interrupted, "interrupted", "interrupted")
+            .hint("Nothing is lost; the next run goes on from here.")
+    }
+}
+
+impl From<LoadError> for Failure {
+    fn from(error: LoadError) -> Self {
+        if error.is_missing() {
+            return Self::of(Exit::Usage, "no-configuration", &error).hint(
+                "Write one with `strongroom init`, or name it with --config or STRONGROOM_CONFIG.",
+            );
+        }
+        match &error {
+            LoadError::Invalid(errors) => {
+                let lines = errors.iter().map(|error| match error.hint() {
+                    Some(hint) => format!("{error}\n    hint: {hint}"),
+                    None => error.to_string(),
+                });
+                let message = lines.collect::<Vec<_>>().join("\n  ");
+                Self::new(Exit::Usage, "configuration", message)
+            }
+            LoadError::Read { .. } => Self::of(Exit::Usage, "configuration", &error),
+        }
+    }
+}
+
+impl From<RecipientError> for Failure {
+    fn from(error: RecipientError) -> Self {
+        Self::of(Exit::Usage, "recipient", &error).hint(error.hint())
+    }
+}
+
+impl From<IdentityError> for Failure {
+    fn from(error: IdentityError) -> Self {
+        let exit = if error.is_wrong_passphrase() { Exit::WrongIdentity } else { Exit::Usage };
+        Self::of(exit, "identity", &error).hint(error.hint())
+    }
+}
+
+impl From<StorageUrlError> for Failure {
+    fn from(error: StorageUrlError) -> Self {
+        match error {
+            StorageUrlError::Storage(error) => error.into(),
+            error => Self::of(Exit::Usage, "url", &error),
+        }
+    }
+}
+
+impl From<StorageError> for Failure {
+    fn from(error: StorageError) -> Self {
+        match &error {
+            StorageError::Unusable { .. } => {
+                Self::of(Exit::NoRepository, "no-repository", &error).hint(
+                    "Is it mounted? A new repository is made by `strongroom init`.",
+                )
+            }
+            StorageError::NoSpace { .. } => Self::of(Exit::Failed, "no-space", &error).hint(
+                "Make room and run the same command again; what was stored already is used again.",
+            ),
+            StorageError::NotFound { .. } => Self::of(Exit::Failed, "missing-object", &error).hint(
+                "`strongroom verify --all` tells which backups are damaged; another copy of the repository may have it.",
+            ),
+            _ => Self::of(Exit::Failed, "storage", &error),
+        }
+    }
+}
+
+impl From<FormatError> for Failure {
+    fn from(error: FormatError) -> Self {
+        match &error {
+            FormatError::WrongIdentity { .. } => Self::wrong_identity(),
+            FormatError::NewerVersion { .. } => Self::of(Exit::Failed, "newer-format", &error)
+                .hint("Use the version of Strongroom that wrote it, or a later one."),
+            _ => Self::of(Exit::Failed, "damaged", &error),
+        }
+    }
+}
+
+impl Failure {
+    fn wrong_identity() -> Self {
+        Self::new(Exit::WrongIdentity, "wrong-identity", "none of the identities given opens the backup")
+            .hint("Give the identity whose recipient the repository was sealed to: --identity FILE; `strongroom show` prints the recipients.")
+    }
+}
+
+impl From<RepositoryError> for Failure {
+    fn from(error: RepositoryError) -> Self {
+        use RepositoryError as E;
+        let named = |exit, code| Self::of(exit, code, &error);
+        match error {
+            E::Interrupted(error) => error.into(),
+            E::Format(error) => error.into(),
+            E::Storage(error) => error.into(),
+            E::NotARepository { .. } => named(Exit::NoRepository, "no-repository")
+                .hint("Create it with `strongroom init`; if it was there before, find out who removed it."),
+            E::AlreadyThere { .. } => named(Exit::Refused, "already-there"),
+            E::RecipientsChanged => named(Exit::Refused, "recipients-changed").hint(
+                "If you changed them, say so once: `strongroom init --accept-recipients NAME`. If not, somebody else \
+                 did, to read your backups: compare the configuration with your notes.",
+            ),
+            E::UnknownWriter { .. } => named(Exit::Refused, "unknown-writer").hint(
+                "The writer key is not the one that this repository was made with; put back its file, or make a new \
+                 repository.",
+            ),
+            E::NoSuchBackup { .. } => {
+                named(Exit::Refused, "no-such-backup").hint("`strongroom list` shows the labels.")
+            }
+            E::Conflict { .. } => named(Exit::Busy, "busy").hint("Run it again."),
+            E::Damaged { .. } => named(Exit::Failed, "damaged").hint(
+                "`strongroom verify --all` tells which backups are whole; restore one of those, or from another copy.",
+            ),
+            _ => named(Exit::Failed, "repository"),
+        }
+    }
+}
+
+impl From<BackupPlanError> for Failure {
+    fn from(error: BackupPlanError) -> Self {
+        Self::of(Exit::Usage, "plan", &error)
+    }
+}
+
+impl From<BackupError> for Failure {
+    fn from(error: BackupError) -> Self {
+        match error {
+            BackupError::Interrupted(error) => error.into(),
+            BackupError::Format(error) => error.into(),
+            BackupError::Repository { name, source } => {
+                Self::from(source).context(format_args!("repository {name}"))
+            }
+            error => Self::of(Exit::Failed, "backup", &error),
+        }
+    }
+}
+
+impl From<RestoreError> for Failure {
+    fn from(error: RestoreError) -> Self {
+        use RestoreError as E;
+        let named = |exit, code| Self::of(exit, code, &error);
+        match error {
+            E::Interrupted(_) => Self::new(Exit::Interrupted, "interrupted", "interrupted")
+                .hint("Go on with `strongroom restore --resume`, or back with `--undo`."),
+            E::Repository(error) => error.into(),
+            E::Refused(reasons) => Self::new(
+                Exit::Refused,
+                "refused",
+                format!("the restore is refused; nothing was changed\n  {}", reasons.join("\n  ")),
+            ),
+            E::Unfinished { .. } => named(Exit::Refused, "unfinished-restore").hint(
+                "End it first: `strongroom restore --resume`, `--undo` or `--sign-off`.",
+            ),
+            E::NothingToDo | E::WrongPhase { .. } | E::OtherBackup { .. } => {
+                named(Exit::Refused, "no-restore")
+            }
+            E::NotProved { .. } => named(Exit::Failed, "not-proved").hint(
+                "Nothing in place was replaced. `strongroom restore --undo` removes what was fetched.",
+            ),
+            E::Content { path, source } => {
+                let failure = Self::from(source);
+                let hint = "Nothing in place was replaced. `strongroom restore --undo` removes what was fetched; \
+                            `--resume` tries again.";
+                failure.context(format_args!("cannot restore {}", path.display())).hint(hint)
+            }
+            E::Io { .. } => named(Exit::Failed, "file").hint(
+                "`strongroom restore --resume` goes on from here, `--undo` goes back.",
+            ),
+            _ => named(Exit::Failed, "restore"),
+        }
+    }
+}
+
+impl From<LockError> for Failure {
+    fn from(error: LockError) -> Self {
+        match &error {
+            LockError::Busy { .. } => Self::of(Exit::Busy, "busy", &error)
+                .hint("Wait for it to end; a run that was killed leaves no lock behind."),
+            _ => Self::of(Exit::Failed, "state", &error),
+        }
+    }
+}
+
+impl From<CaptureError> for Failure {
+    fn from(error: CaptureError) -> Self {
+        Self::of(Exit::Failed, "source", &error)
+    }
+}
+
+/// Ties an I/O error to what was done and to which file.
+pub(crate) fn io(
+    operation: &str,
+    path: &std::path::Path,
+) -> impl FnOnce(std::io::Error) -> Failure {
+    let what = format!("cannot {operation} {}", path.display());
+    move |error| Failure::new(Exit::Failed, "file", format!("{what}: {error}"))
+}

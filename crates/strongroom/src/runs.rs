@@ -1,0 +1,102 @@
+//! The backups of all repositories, put together run by run.
+
+use std::collections::BTreeMap;
+
+use strongroom_core::format::Label;
+use strongroom_core::format::envelope::{Envelope, Scope, Status};
+use strongroom_core::repository::{Repository, StoredEnvelope};
+
+use crate::failure::{Exit, Failure};
+
+/// One run: the envelopes with its label.
+pub(crate) struct Run {
+    pub(crate) label: Label,
+    /// The number that orders runs.
+    pub(crate) number: u64,
+    /// By repository.
+    pub(crate) envelopes: BTreeMap<String, StoredEnvelope>,
+}
+
+impl Run {
+    /// Any of its envelopes; they agree in all that concerns the whole run.
+    pub(crate) fn any(&self) -> &Envelope {
+        let first = self.envelopes.values().next();
+        &first.expect("a run is made of its envelopes").envelope
+    }
+
+    /// The repositories that it wrote to and that have no envelope of it.
+    pub(crate) fn missing(&self) -> Vec<&str> {
+        let named = self.any().repositories.iter().map(String::as_str);
+        named.filter(|name| !self.envelopes.contains_key(*name)).collect()
+    }
+
+    /// Whether every repository has it and calls it complete.
+    pub(crate) fn status(&self) -> Status {
+        let complete =
+            self.envelopes.values().all(|stored| stored.envelope.status == Status::Complete);
+        if complete && self.missing().is_empty() { Status::Complete } else { Status::Incomplete }
+    }
+
+    /// The bytes of everything in it.
+    pub(crate) fn size_bytes(&self) -> u64 {
+        let assets = self.envelopes.values().flat_map(|stored| &stored.envelope.assets);
+        assets.map(|asset| asset.size_bytes).sum()
+    }
+}
+
+/// All runs, oldest first, and what is wrong with the history.
+pub(crate) struct Runs {
+    pub(crate) all: Vec<Run>,
+    pub(crate) problems: Vec<String>,
+}
+
+impl Runs {
+    /// Reads the catalogues of `repositories`.
+    pub(crate) fn read(repositories: &BTreeMap<String, Repository>) -> Result<Self, Failure> {
+        let mut runs: BTreeMap<(u64, Label), Run> = BTreeMap::new();
+        let mut problems = Vec::new();
+        for (name, repository) in repositories {
+            let catalogue = repository.catalogue().map_err(|error| {
+                Failure::from(error).context(format_args!("repository {name}"))
+            })?;
+            let named = |problem| format!("repository {name}: {problem}");
+            problems.extend(catalogue.problems.into_iter().map(named));
+            for stored in catalogue.backups {
+                let (number, label) = (stored.envelope.run, stored.envelope.label.clone());
+                runs.entry((number, label.clone()))
+                    .or_insert_with(|| Run { label, number, envelopes: BTreeMap::new() })
+                    .envelopes
+                    .insert(name.clone(), stored);
+            }
+        }
+        Ok(Self { all: runs.into_values().collect(), problems })
+    }
+
+    /// The run that `label` names; `latest` is the newest complete one of all assets.
+    pub(crate) fn find(&self, label: &str) -> Result<&Run, Failure> {
+        if label == "latest" {
+            let mut newest_first = self.all.iter().rev();
+            return newest_first
+                .find(|run| {
+                    run.status() == Status::Complete && run.any().scope == Scope::All
+                })
+                .ok_or_else(|| self.no_latest());
+        }
+        self.all.iter().find(|run| run.label.as_str() == label).ok_or_else(|| {
+            let message = format!("no backup has the label {label:?}");
+            Failure::new(Exit::Refused, "no-such-backup", message)
+                .hint("`strongroom list` shows the labels; `latest` names the newest complete backup.")
+        })
+    }
+
+    fn no_latest(&self) -> Failure {
+        let message = if self.all.is_empty() {
+            "there is no backup yet"
+        } else {
+            "no backup of all assets is complete"
+        };
+        Failure::new(Exit::Refused, "no-such-backup", message).hint(
+            "`strongroom list` shows what there is; an incomplete backup is restored by naming its label.",
+        )
+    }
+}

@@ -1,0 +1,218 @@
+//! What the commands share: the configuration, opened repositories, keys, sources and the run lock.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use strongroom_adapters::source::files::{FilesSettings, FilesSource};
+use strongroom_adapters::source::sqlite::{SqliteSettings, SqliteSource};
+use strongroom_core::cancel::Cancel;
+use strongroom_core::clock::SystemClock;
+use strongroom_core::execute::lock::RunLock;
+use strongroom_core::format::seal::BoxedIdentity;
+use strongroom_core::format::writer_key::WriterKey;
+use strongroom_core::plan::backup::{AssetOutline, RepositoryOutline};
+use strongroom_core::repository::Repository;
+use strongroom_core::repository::state::WriterState;
+use strongroom_core::source::Source;
+use strongroom_core::storage::Storage;
+use zeroize::Zeroizing;
+
+use crate::cli::{Global, IdentityOptions};
+use crate::config::{AssetConfig, Config, RepositoryConfig, Settings};
+use crate::environment::Environment;
+use crate::failure::{Exit, Failure, io};
+use crate::identity;
+use crate::report::Report;
+
+/// Where the configuration is looked for, in this order.
+const CONFIGURATIONS: [&str; 2] = ["strongroom.toml", "/etc/strongroom/strongroom.toml"];
+
+/// The surroundings of a command.
+pub(crate) struct Surroundings {
+    pub(crate) global: Global,
+    pub(crate) environment: Environment,
+    pub(crate) report: Report,
+    pub(crate) cancel: Cancel,
+    pub(crate) clock: SystemClock,
+}
+
+impl Surroundings {
+    /// The configuration file that is meant, whether it exists or not.
+    pub(crate) fn configuration_file(&self) -> PathBuf {
+        let named = self.global.config.clone().or_else(|| self.environment.config.clone());
+        named.unwrap_or_else(|| {
+            let found = CONFIGURATIONS.iter().find(|path| Path::new(path).exists());
+            found.unwrap_or(&CONFIGURATIONS[0]).into()
+        })
+    }
+
+    /// Reads the configuration.
+    pub(crate) fn session(&self) -> Result<Session<'_>, Failure> {
+        let config = Config::load(&self.configuration_file())?;
+        Ok(Session { config, around: self })
+    }
+
+    /// The identities that a command was given: by option, by environment, as credentials of systemd, or typed.
+    pub(crate) fn identities(
+        &self,
+        options: &IdentityOptions,
+    ) -> Result<Vec<BoxedIdentity>, Failure> {
+        let mut files = options.identity.clone();
+        if files.is_empty() {
+            files.extend(self.environment.identity_file.clone());
+        }
+        if files.is_empty() {
+            files = self.environment.credential_identities().map_err(io(
+                "read",
+                self.environment.credentials_directory.as_deref().unwrap_or(Path::new("")),
+            ))?;
+        }
+        if files.is_empty() {
+            return Ok(identity::typed(identity::Terminal)?);
+        }
+        let passphrase_file =
+            options.passphrase_file.clone().or_else(|| self.environment.passphrase_file.clone());
+        let loaded = match passphrase_file {
+            Some(file) => identity::load(&files, &identity::PassphraseFile(file))?,
+            None => identity::load(&files, &identity::Terminal)?,
+        };
+        for warning in &loaded.warnings {
+            self.report.problem(format!("{warning}. {}", warning.hint()));
+        }
+        Ok(loaded.identities)
+    }
+
+    /// Whether an identity was given without asking for it at the terminal.
+    pub(crate) fn has_identity(&self, options: &IdentityOptions) -> bool {
+        !options.identity.is_empty()
+            || self.environment.identity_file.is_some()
+            || self.environment.credential_identities().is_ok_and(|files| !files.is_empty())
+    }
+}
+
+/// A command that has read its configuration.
+pub(crate) struct Session<'s> {
+    pub(crate) config: Config,
+    pub(crate) around: &'s Surroundings,
+}
+
+impl Session<'_> {
+    /// Takes the lock under which this host changes anything.
+    pub(crate) fn lock(&self) -> Result<RunLock, Failure> {
+        Ok(RunLock::acquire(&self.config.writer.state_dir)?)
+    }
+
+    /// Reads this host's key; refused when others can read it too.
+    pub(crate) fn writer_key(&self) -> Result<WriterKey, Failure> {
+        let file = &self.config.writer.key_file;
+        let text = match std::fs::read_to_string(file) {
+            Ok(text) => Zeroizing::new(text),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let message = format!("the writer key {} is missing", file.display());
+                return Err(Failure::new(Exit::Refused, "no-writer-key", message).hint(
+                    "`strongroom init` makes one. If there was one before, put its file back: only it continues the \
+                     chain of this host's backups.",
+                ));
+            }
+            Err(error) => return Err(io("read the writer key", file)(error)),
+        };
+        let mode = std::fs::metadata(file).map_err(io("look at", file))?.mode();
+        if mode & 0o077 != 0 {
+            let message = format!("the writer key {} can be read by others", file.display());
+            return Err(Failure::new(Exit::Refused, "writer-key-exposed", message)
+                .hint(format!("chmod 600 {}", file.display())));
+        }
+        WriterKey::from_pem(&text)
+            .map_err(|error| Failure::from(error).context(file.display()))
+    }
+
+    /// Opens the storage of a repository.
+    pub(crate) fn storage(
+        &self,
+        repository: &RepositoryConfig,
+    ) -> Result<Arc<dyn Storage>, Failure> {
+        let url = repository.location.url();
+        let storage = strongroom_adapters::open_storage(&url).map_err(|error| {
+            Failure::from(error).context(format_args!("repository {}", repository.name))
+        })?;
+        Ok(storage.into())
+    }
+
+    /// Opens a repository of the configuration.
+    pub(crate) fn repository(&self, config: &RepositoryConfig) -> Result<Repository, Failure> {
+        let repository = Repository::open(self.storage(config)?).map_err(|error| {
+            Failure::from(error).context(format_args!("repository {}", config.name))
+        })?;
+        let document = repository.document();
+        if document.name != config.name || document.deployment != self.config.deployment.name {
+            let message = format!(
+                "{} is the repository {:?} of deployment {:?}, the configuration calls it {:?} of {:?}",
+                config.url,
+                document.name,
+                document.deployment,
+                config.name,
+                self.config.deployment.name
+            );
+            return Err(Failure::new(Exit::Refused, "other-repository", message)
+                .hint("Is the URL right? Names of repositories and deployment cannot be changed later."));
+        }
+        Ok(repository)
+    }
+
+    /// Opens all repositories of the configuration, by name.
+    pub(crate) fn repositories(&self) -> Result<BTreeMap<String, Repository>, Failure> {
+        let all = self.config.repositories.values();
+        all.map(|config| Ok((config.name.clone(), self.repository(config)?))).collect()
+    }
+
+    /// What this host remembers of a repository.
+    pub(crate) fn state(&self, name: &str) -> Result<WriterState, Failure> {
+        Ok(WriterState::open(&self.config.writer.state_dir, name)?)
+    }
+
+    /// The private directory for copies of databases.
+    pub(crate) fn scratch(&self) -> PathBuf {
+        self.config.writer.state_dir.join("scratch")
+    }
+
+    /// The assets as plans see them.
+    pub(crate) fn outlines(&self) -> (Vec<AssetOutline>, Vec<RepositoryOutline>) {
+        let assets = self.config.assets.iter().map(|asset| AssetOutline {
+            name: asset.name.clone(),
+            class: asset.class,
+            source: asset.source().to_owned(),
+            repository: self.config.repository_of(asset).name.clone(),
+        });
+        let repositories = self.config.repositories.values().map(|repository| RepositoryOutline {
+            name: repository.name.clone(),
+            accepts: repository.accepts.clone(),
+        });
+        (assets.collect(), repositories.collect())
+    }
+
+    /// The sources of all assets, by name.
+    pub(crate) fn sources(&self) -> BTreeMap<String, Box<dyn Source>> {
+        self.config.assets.iter().map(|asset| (asset.name.clone(), source(asset))).collect()
+    }
+}
+
+/// The source that reads an asset.
+fn source(asset: &AssetConfig) -> Box<dyn Source> {
+    match &asset.settings {
+        Settings::Files { paths, exclude, certificate } => {
+            Box::new(FilesSource::new(FilesSettings {
+                paths: paths.clone(),
+                exclude: exclude.clone(),
+                certificate: certificate.clone(),
+                class: asset.class,
+            }))
+        }
+        Settings::Sqlite { path, newest } => Box::new(SqliteSource::new(SqliteSettings {
+            path: path.clone(),
+            newest: newest.clone(),
+            class: asset.class,
+        })),
+    }
+}
