@@ -51,16 +51,16 @@ enum Address {
 
 fn parse(url: &str) -> Result<Address, OpenStorageError> {
     let refuse = |why: String| Err(OpenStorageError::Address { why });
-    let Some((scheme, rest)) = url.split_once("://") else {
+    let Some(parts) = url.split_once("://") else {
         return refuse("this one has no scheme".to_owned());
     };
-    match scheme {
+    match parts {
         #[cfg(feature = "storage-local")]
-        "file" => match local::path_from_url(rest) {
+        ("file", rest) => match local::path_from_url(rest) {
             Ok(path) => Ok(Address::Local(path)),
             Err(why) => refuse(why.to_owned()),
         },
-        _ => refuse(format!("and not of the scheme {scheme:?}")),
+        (scheme, _) => refuse(format!("and not of the scheme {scheme:?}")),
     }
 }
 
