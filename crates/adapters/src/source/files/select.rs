@@ -94,7 +94,22 @@ impl Selection {
 
     /// Whether a path is a root or lies below one.
     pub(super) fn covers(&self, path: &Path) -> bool {
-        self.roots.iter().any(|root| self.reaches(&root.path, path))
+        // From the path upwards: an excluded directory hides the path from all roots above it.
+        for part in path.ancestors() {
+            if self.is_root(part) {
+                return true;
+            }
+            if self.is_excluded(part) {
+                return false;
+            }
+        }
+        false
+    }
+
+    /// Whether a path is a root itself.
+    pub(super) fn is_root(&self, path: &Path) -> bool {
+        let order = |root: &Root| root.path.as_path().cmp(path);
+        self.roots.binary_search_by(order).is_ok()
     }
 }
 

@@ -245,7 +245,7 @@ pub(super) fn note_links(visit: &Visit, selection: &Selection, findings: &mut Fi
         return;
     }
     for ancestor in visit.path.ancestors().skip(1) {
-        if is_link(ancestor) && !selection.roots.iter().any(|root| root.path == ancestor) {
+        if is_link(ancestor) && !selection.is_root(ancestor) {
             findings.note(format!(
                 "{}: is reached through the symbolic link {}, which is not covered",
                 Quoted(&visit.path),
