@@ -1,1 +1,9 @@
-//! placeholder
+//! Sources and storages, each behind a feature.
+//!
+//! They implement the ports of `strongroom-core` and know no repository, no format and no command line.
+
+pub mod source;
+pub mod storage;
+
+pub use source::{RESTORERS, SOURCES, restorer};
+pub use storage::{OpenStorageError, STORAGES, create_storage, open_storage};

@@ -1,1 +1,27 @@
-//! placeholder
+//! What the tests of Strongroom share; never part of the program.
+//!
+//! - [`storage_conformance`]: the suite that every [`Storage`](strongroom_core::storage::Storage) passes.
+//! - [`memory_storage`]: a storage in memory that can lose its power.
+//! - [`fault_storage`]: a decorator that fails, tears, loses and delays by script.
+//! - [`recording_sink`]: a [`Sink`](strongroom_core::source::Sink) that keeps what a source pushes.
+
+pub mod fault_storage;
+pub mod memory_storage;
+pub mod recording_sink;
+pub mod storage_conformance;
+
+use std::io::Read as _;
+
+use strongroom_core::storage::Body;
+
+/// All the bytes of a body.
+fn bytes_of(body: &Body<'_>) -> std::io::Result<Vec<u8>> {
+    match body {
+        Body::Bytes(bytes) => Ok(bytes.to_vec()),
+        Body::File(path) => {
+            let mut bytes = Vec::new();
+            std::fs::File::open(path)?.read_to_end(&mut bytes)?;
+            Ok(bytes)
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! Files and directories as they lie on the disk: keys, secrets, configuration, certificates, logs.
+//!
+//! - [`select`] turns patterns into roots, [`walk`] goes through them in order, [`read`] takes a file at one
+//!   moment, [`attributes`] takes what else the file system knows of it.
+//! - [`key_proof`] holds the private keys of an asset against its certificate.
+//! - [`inspect`] looks without reading.
+//!
+//! Nothing is followed, nothing is written, and whatever could not be taken is said.
+//!
+//! A change is noticed by size, times and inode. Kernels before Linux 6.13 count time in steps of some milliseconds: a
+//! file that is changed twice within one step, and read in between, looks the same.
+
+mod attributes;
+mod findings;
+mod inspect;
+mod key_proof;
+mod read;
+mod restore;
+mod select;
+mod walk;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+use strongroom_core::format::manifest::StreamKind;
+use strongroom_core::source::{Capture, CaptureError, Class, Inspection, Sink, Source};
+
+use attributes::Place;
+use findings::{Findings, Quoted};
+use key_proof::KeyProof;
+use read::{Captured, FileReader, NotCaptured};
+use select::Selection;
+use walk::{FirstNames, Visit, Walk};
+
+pub use restore::FilesRestorer;
+
+/// The name of this kind of source.
+const KIND: &str = "files";
+
+/// What a files asset covers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FilesSettings {
+    /// Absolute paths; directories count with all that is below them. `*`, `?`, `[...]`, `{a,b}` match within
+    /// one component, hidden names too, and `**` matches any number of directories.
+    pub paths: Vec<String>,
+    /// What is left out, with all below it: absolute patterns, or names and ends of paths at any depth.
+    pub exclude: Vec<String>,
+    /// The certificate that every private key of the asset must belong to, PEM or DER.
+    pub certificate: Option<PathBuf>,
+    /// The class of the asset.
+    pub class: Class,
+}
+
+impl FilesSettings {
+    /// Settings without excludes and certificate.
+    pub fn new(paths: Vec<String>, class: Class) -> Self {
+        Self {
+            paths,
+            exclude: Vec::new(),
+            certificate: None,
+            class,
+        }
+    }
+}
+
+/// Captures files and directories.
+///
+/// Facts: `files`, `directories`, `symlinks`, `hardlinks`, `excluded` (counts), `bytes` (of the content of files), and
+/// `key` when there is a certificate: `proved` and, where that is false, the `reason`; `keys` (their number), and of the
+/// certificate `algorithm`, `spki_sha256`, `certificate_subject`, `not_before`, `not_after`.
+#[derive(Clone, Debug)]
+pub struct FilesSource {
+    settings: FilesSettings,
+}
+
+impl FilesSource {
+    /// A source for these settings; what is wrong with them is a problem of each capture and inspection.
+    pub fn new(settings: FilesSettings) -> Self {
+        Self { settings }
+    }
+
+    fn select(&self, findings: &mut Findings) -> Selection {
+        Selection::new(&self.settings.paths, &self.settings.exclude, findings)
+    }
+}
+
+impl Source for FilesSource {
+    fn kind(&self) -> &'static str {
+        KIND
+    }
+
+    fn settings(&self) -> Value {
+        let mut settings = json!({
+            "paths": self.settings.paths,
+            "exclude": self.settings.exclude,
+        });
+        if let Some(certificate) = &self.settings.certificate {
+            settings["certificate"] = certificate.to_string_lossy().into();
+        }
+        settings
+    }
+
+    fn inspect(&self) -> Result<Inspection, CaptureError> {
+        let mut findings = Findings::default();
+        let selection = self.select(&mut findings);
+        Ok(inspect::inspect(&self.settings, &selection, findings))
+    }
+
+    fn capture(&self, sink: &mut dyn Sink) -> Result<Capture, CaptureError> {
+        let mut findings = Findings::default();
+        let selection = self.select(&mut findings);
+        let proof = self.settings.certificate.as_deref().map(KeyProof::new);
+        let mut capturer = Capturer {
+            reader: FileReader::new(self.settings.class.is_append_only(), proof.is_some()),
+            counts: Counts::default(),
+            first_names: FirstNames::default(),
+            findings,
+            proof,
+        };
+        let mut walk = Walk::new(&selection);
+        while let Some(visit) = walk.next(&mut capturer.findings) {
+            sink.cancel().check()?;
+            walk::note_links(&visit, &selection, &mut capturer.findings);
+            capturer.take(&visit, sink)?;
+        }
+        capturer.counts.excluded = walk.excluded;
+        Ok(capturer.finish(self.settings.certificate.as_deref()))
+    }
+}
+
+#[derive(Default)]
+struct Counts {
+    files: u64,
+    directories: u64,
+    symlinks: u64,
+    hardlinks: u64,
+    excluded: u64,
+    bytes: u64,
+}
+
+/// One capture.
+struct Capturer {
+    reader: FileReader,
+    counts: Counts,
+    first_names: FirstNames,
+    findings: Findings,
+    proof: Option<KeyProof>,
+}
+
+impl Capturer {
+    fn take(&mut self, visit: &Visit, sink: &mut dyn Sink) -> Result<(), CaptureError> {
+        let kind = visit.metadata.file_type();
+        if kind.is_dir() {
+            self.entry(visit, StreamKind::Directory, None, sink)?;
+            self.counts.directories += 1;
+        } else if kind.is_symlink() {
+            match std::fs::read_link(&visit.path) {
+                Ok(target) => {
+                    self.entry(visit, StreamKind::Symlink, Some(target), sink)?;
+                    self.counts.symlinks += 1;
+                }
+                Err(error) => self.not_opened(visit, &error),
+            }
+        } else if !kind.is_file() {
+            walk::skip_special(visit, &mut self.findings);
+        } else if let Some(first) = self.first_names.get(&visit.metadata).map(Path::to_owned) {
+            self.entry(visit, StreamKind::Hardlink, Some(first), sink)?;
+            self.counts.hardlinks += 1;
+        } else {
+            let path = &visit.path;
+            match self.reader.capture(path, sink, &mut self.findings)? {
+                Ok(captured) => self.captured(path, &captured),
+                Err(NotCaptured::Open(error)) => self.not_opened(visit, &error),
+                Err(NotCaptured::Said) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn captured(&mut self, path: &Path, captured: &Captured) {
+        self.counts.files += 1;
+        self.counts.bytes += captured.summary.size_bytes;
+        self.first_names.insert(&captured.metadata, path);
+        if let Some(proof) = &mut self.proof {
+            proof.look_at(path, &captured.kept);
+        }
+    }
+
+    fn entry(
+        &mut self,
+        visit: &Visit,
+        kind: StreamKind,
+        target: Option<PathBuf>,
+        sink: &mut dyn Sink,
+    ) -> Result<(), CaptureError> {
+        let path = &visit.path;
+        // A hard link's attributes are those of the file that it links to.
+        let xattrs = if kind == StreamKind::Hardlink {
+            std::collections::BTreeMap::new()
+        } else {
+            attributes::xattrs(Place::Path(path), path, &mut self.findings)
+        };
+        let names = &self.reader.names;
+        let entry = attributes::entry(names, kind, path, &visit.metadata, xattrs, target);
+        sink.entry(entry)
+    }
+
+    fn not_opened(&mut self, visit: &Visit, error: &io::Error) {
+        if error.kind() == io::ErrorKind::NotFound {
+            walk::missing(&visit.path, visit.root.as_ref(), error, &mut self.findings);
+        } else {
+            self.findings.problem(format!(
+                "{}: cannot be opened: {error}",
+                Quoted(&visit.path)
+            ));
+        }
+    }
+
+    fn finish(mut self, certificate: Option<&Path>) -> Capture {
+        let counts = &self.counts;
+        let mut facts = json!({
+            "files": counts.files,
+            "directories": counts.directories,
+            "symlinks": counts.symlinks,
+            "hardlinks": counts.hardlinks,
+            "excluded": counts.excluded,
+            "bytes": counts.bytes,
+        });
+        if let (Some(mut proof), Some(path)) = (self.proof.take(), certificate) {
+            if !proof.has_certificate() {
+                read_certificate(&mut proof, path);
+            }
+            let verdict = proof.finish();
+            facts["key"] = verdict.facts;
+            for problem in verdict.problems {
+                self.findings.problem(problem);
+            }
+            for note in verdict.notes {
+                self.findings.note(note);
+            }
+        }
+        let (problems, notes) = self.findings.into_parts();
+        Capture {
+            facts,
+            problems,
+            notes,
+            memory: None,
+        }
+    }
+}
+
+/// Reads the certificate from the file system.
+fn read_certificate(proof: &mut KeyProof, path: &Path) {
+    match read::read_small(path) {
+        Ok(Some(bytes)) => proof.take_certificate(&bytes),
+        Ok(None) => proof.no_certificate("it is longer than 1 MiB"),
+        Err(error) => proof.no_certificate(&error.to_string()),
+    }
+}

@@ -1,0 +1,281 @@
+//! Reads one file into a stream, so that what is captured is what the file held at one moment.
+
+use std::fs::{File, Metadata, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::Path;
+
+use rustix::fs::{OFlags, SeekFrom};
+use rustix::io::Errno;
+use strongroom_core::cancel::Cancel;
+use strongroom_core::format::manifest::StreamKind;
+use strongroom_core::source::{CaptureError, Chunking, Sink, StreamSummary, StreamWriter};
+use zeroize::Zeroizing;
+
+use super::attributes::{self, Names, Place};
+use super::findings::{Findings, Quoted};
+use super::key_proof::{KEY_MAX, Tee};
+
+/// How much is read at once, in bytes.
+const BLOCK: usize = 256 << 10;
+/// How often a file that changes is read in all.
+const ATTEMPTS: u8 = 3;
+
+/// What reads one file after another into the same buffer.
+pub(super) struct FileReader {
+    buffer: Zeroizing<Vec<u8>>,
+    pub(super) names: Names,
+    /// Files of this asset only grow.
+    pub(super) is_append_only: bool,
+    /// Small files are kept while they are read, for the proof of keys.
+    pub(super) keeps_small_files: bool,
+}
+
+/// A file that is in the backup now.
+pub(super) struct Captured {
+    /// From the moment of the capture.
+    pub(super) metadata: Metadata,
+    pub(super) summary: StreamSummary,
+    /// The bytes captured, where they were asked for.
+    pub(super) kept: Tee,
+}
+
+/// Why a file is not in the backup.
+pub(super) enum NotCaptured {
+    /// It could not be opened.
+    Open(io::Error),
+    /// Another sentence, which has been said.
+    Said,
+}
+
+enum Read {
+    Whole,
+    Changed,
+}
+
+impl FileReader {
+    pub(super) fn new(is_append_only: bool, keeps_small_files: bool) -> Self {
+        Self {
+            buffer: Zeroizing::new(vec![0; BLOCK]),
+            names: Names::read(),
+            is_append_only,
+            keeps_small_files,
+        }
+    }
+
+    /// Captures a file; an error is the sink's or the operator's.
+    pub(super) fn capture(
+        &mut self,
+        path: &Path,
+        sink: &mut dyn Sink,
+        findings: &mut Findings,
+    ) -> Result<Result<Captured, NotCaptured>, CaptureError> {
+        let cancel = sink.cancel().clone();
+        for _ in 0..ATTEMPTS {
+            let (file, before) = match open(path) {
+                Ok(opened) => opened,
+                Err(error) => return Ok(Err(NotCaptured::Open(error))),
+            };
+            if !before.is_file() {
+                // Replaced since it was listed.
+                continue;
+            }
+            let mut stream = sink.begin(Chunking::Content)?;
+            let mut kept = Tee::new(self.keeps_small_files, before.len());
+            let read = self.copy(&file, &before, stream.as_mut(), &mut kept, &cancel);
+            let read = match read {
+                Err(Failed::Sink(error)) => return Err(error),
+                Err(Failed::File(error)) => {
+                    stream.discard()?;
+                    findings.problem(format!("{}: cannot be read: {error}", Quoted(path)));
+                    return Ok(Err(NotCaptured::Said));
+                }
+                Ok(read) => read,
+            };
+            let mut own_findings = Findings::default();
+            let xattrs = attributes::xattrs(Place::Open(&file), path, &mut own_findings);
+            if matches!(read, Read::Changed) || !self.is_same(&file, path, &before) {
+                stream.discard()?;
+                continue;
+            }
+            let kind = StreamKind::File;
+            let entry = attributes::entry(&self.names, kind, path, &before, xattrs, None);
+            let summary = stream.finish(entry)?;
+            findings.append(own_findings);
+            return Ok(Ok(Captured {
+                metadata: before,
+                summary,
+                kept,
+            }));
+        }
+        findings.problem(format!(
+            "{}: changed while it was read, {ATTEMPTS} times; it is not in this backup",
+            Quoted(path)
+        ));
+        Ok(Err(NotCaptured::Said))
+    }
+
+    fn copy(
+        &mut self,
+        file: &File,
+        before: &Metadata,
+        stream: &mut dyn StreamWriter,
+        kept: &mut Tee,
+        cancel: &Cancel,
+    ) -> Result<Read, Failed> {
+        let length = before.len();
+        let is_sparse = before.blocks().saturating_mul(512) < length;
+        let mut offset = 0;
+        while offset < length {
+            let (data, end) = if is_sparse {
+                next_data(file, offset, length).map_err(Failed::File)?
+            } else {
+                (offset, length)
+            };
+            if data > offset {
+                cancel.check().map_err(CaptureError::from)?;
+                stream.hole(data - offset)?;
+                kept.hole(data - offset);
+            }
+            offset = data;
+            while offset < end {
+                let read = self.block(file, offset, end - offset, stream, kept, cancel)?;
+                if read == 0 {
+                    return Ok(Read::Changed);
+                }
+                offset += read;
+            }
+        }
+        // Files of /proc and /sys say that they are empty and are not.
+        while length == 0 && !self.is_append_only {
+            let read = self.block(file, offset, u64::MAX, stream, kept, cancel)?;
+            if read == 0 {
+                break;
+            }
+            offset += read;
+        }
+        Ok(Read::Whole)
+    }
+
+    fn block(
+        &mut self,
+        file: &File,
+        offset: u64,
+        most: u64,
+        stream: &mut dyn StreamWriter,
+        kept: &mut Tee,
+        cancel: &Cancel,
+    ) -> Result<u64, Failed> {
+        cancel.check().map_err(CaptureError::from)?;
+        let length = usize::try_from(most).unwrap_or(BLOCK).min(BLOCK);
+        loop {
+            match file.read_at(&mut self.buffer[..length], offset) {
+                Ok(0) => return Ok(0),
+                Ok(read) => {
+                    stream.write(&self.buffer[..read])?;
+                    kept.write(&self.buffer[..read]);
+                    return Ok(read as u64);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(Failed::File(error)),
+            }
+        }
+    }
+
+    /// Whether nothing happened to the file since `before`, as far as this asset cares.
+    fn is_same(&self, file: &File, path: &Path, before: &Metadata) -> bool {
+        let (Ok(open), Ok(named)) = (file.metadata(), path.symlink_metadata()) else {
+            return false;
+        };
+        let stamp = |metadata: &Metadata| {
+            let modified = (metadata.mtime(), metadata.mtime_nsec());
+            let changed = (metadata.ctime(), metadata.ctime_nsec());
+            (
+                metadata.dev(),
+                metadata.ino(),
+                metadata.len(),
+                modified,
+                changed,
+            )
+        };
+        let inode = |metadata: &Metadata| (metadata.dev(), metadata.ino());
+        if self.is_append_only {
+            inode(&named) == inode(before) && open.len() >= before.len()
+        } else {
+            stamp(&open) == stamp(before) && stamp(&named) == stamp(before)
+        }
+    }
+}
+
+enum Failed {
+    File(io::Error),
+    Sink(CaptureError),
+}
+
+impl From<CaptureError> for Failed {
+    fn from(error: CaptureError) -> Self {
+        Self::Sink(error)
+    }
+}
+
+/// Opens a file without following a link, waiting for a pipe or, where that is allowed, touching its access time.
+pub(super) fn open(path: &Path) -> io::Result<(File, Metadata)> {
+    let open = |flags: OFlags| {
+        OpenOptions::new()
+            .read(true)
+            .custom_flags(flags.bits().cast_signed())
+            .open(path)
+    };
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = match open(flags | OFlags::NOATIME) {
+        Err(error) if Errno::from_io_error(&error) == Some(Errno::PERM) => open(flags)?,
+        other => other?,
+    };
+    let metadata = file.metadata()?;
+    Ok((file, metadata))
+}
+
+/// Reads a small file whole, into memory that is wiped; `None` when it is longer than a key can be.
+pub(super) fn read_small(path: &Path) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
+    // Followed, unlike what is captured: a certificate is often a link to the current one.
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
+        .open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::other("not a file"));
+    }
+    // One byte more shows a file that is too long.
+    let mut bytes = Zeroizing::new(vec![0; KEY_MAX + 1]);
+    let mut filled = 0;
+    while filled < bytes.len() {
+        match file.read_at(&mut bytes[filled..], filled as u64)? {
+            0 => break,
+            read => filled += read,
+        }
+    }
+    bytes.truncate(filled);
+    Ok((filled <= KEY_MAX).then_some(bytes))
+}
+
+/// The next stretch of data at or after `offset`: where it begins and where it ends, both at most `length`.
+fn next_data(file: &File, offset: u64, length: u64) -> io::Result<(u64, u64)> {
+    let data = match rustix::fs::seek(file, SeekFrom::Data(offset)) {
+        Ok(data) => data.min(length),
+        Err(Errno::NXIO) => return Ok((length, length)),
+        // The file system cannot tell: all is data.
+        Err(Errno::INVAL | Errno::OPNOTSUPP) => return Ok((offset, length)),
+        Err(error) => return Err(error.into()),
+    };
+    if data == length {
+        return Ok((length, length));
+    }
+    match rustix::fs::seek(file, SeekFrom::Hole(data)) {
+        // Filled or punched since: the rest is read as it is.
+        Ok(end) if end <= data => Ok((data, length)),
+        Ok(end) => Ok((data, end.min(length))),
+        Err(Errno::NXIO) => Ok((data, length)),
+        Err(error) => Err(error.into()),
+    }
+}

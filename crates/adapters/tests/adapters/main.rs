@@ -1,0 +1,3 @@
+//! The adapters as the engine uses them: through their ports.
+
+mod files;
