@@ -1,0 +1,194 @@
+//! The configuration file: what is protected, where the backups go, and for whom they are sealed.
+//!
+//! Reading it touches nothing but the file itself and the recipients files it names. Everything that
+//! can be refused by looking at the text alone is refused here, all of it at once, with file, line and
+//! hint; whether paths exist and repositories answer is the business of `strongroom check`.
+
+mod asset;
+mod error;
+mod location;
+mod parse;
+mod recipient;
+mod repository;
+mod section;
+mod suggest;
+mod syntax;
+mod template;
+#[cfg(test)]
+mod tests;
+mod validate;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use strongroom_core::format::seal::BoxedRecipient;
+use strongroom_core::source::Class;
+
+pub(crate) use error::{ConfigError, ConfigErrors, LoadError};
+pub(crate) use location::Location;
+pub(crate) use recipient::{RecipientError, RecipientKind, check_recipient, parse_recipient};
+pub(crate) use template::{parse_repository_argument, template};
+
+/// The newest version of the configuration that this program reads.
+pub(crate) const VERSION: i64 = 1;
+/// How many days an epoch lasts when a repository does not say.
+pub(crate) const EPOCH_DAYS_DEFAULT: u32 = 14;
+
+/// A configuration without contradictions; all paths are absolute.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Config {
+    /// The file, as it was named.
+    pub(crate) file: PathBuf,
+    /// Its directory, from which relative paths count.
+    pub(crate) directory: PathBuf,
+    /// The protected installation.
+    pub(crate) deployment: Deployment,
+    /// What this host writes with.
+    pub(crate) writer: Writer,
+    /// The repositories by name; at least one.
+    pub(crate) repositories: BTreeMap<String, RepositoryConfig>,
+    /// The assets in the order of the file; at least one.
+    pub(crate) assets: Vec<AssetConfig>,
+}
+
+/// The `[deployment]` table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Deployment {
+    /// Its name.
+    pub(crate) name: String,
+}
+
+/// The `[writer]` table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Writer {
+    /// The signing key and chunk-id secret of this host.
+    pub(crate) key_file: PathBuf,
+    /// Caches and what a run leaves for the next; `state` beside the key file unless said.
+    pub(crate) state_dir: PathBuf,
+}
+
+/// A `[repository.NAME]` table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RepositoryConfig {
+    /// Its name.
+    pub(crate) name: String,
+    /// The line of its header.
+    pub(crate) line: usize,
+    /// The URL, as it was written.
+    pub(crate) url: String,
+    /// Where that is.
+    pub(crate) location: Location,
+    /// To whom backups are sealed, in canonical spelling, in the order of the file; at least one, no duplicates.
+    pub(crate) recipients: Vec<String>,
+    /// The classes that may go there; at least one.
+    pub(crate) accepts: Vec<Class>,
+    /// The length of an epoch, 1 to 90.
+    pub(crate) epoch_days: u32,
+    /// Whether one recipient may open databases and secrets.
+    pub(crate) allow_shared_recipient: bool,
+    /// Why.
+    pub(crate) shared_recipient_reason: Option<String>,
+}
+
+impl RepositoryConfig {
+    /// Whether assets of this class may go there.
+    pub(crate) fn accepts(&self, class: Class) -> bool {
+        self.accepts.contains(&class)
+    }
+
+    /// The recipients, ready to seal to; finds the programs of plugin recipients.
+    pub(crate) fn open_recipients(&self) -> Result<Vec<BoxedRecipient>, RecipientError> {
+        self.recipients
+            .iter()
+            .map(|text| parse_recipient(text))
+            .collect()
+    }
+}
+
+/// An `[asset.NAME]` table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct AssetConfig {
+    /// Its name.
+    pub(crate) name: String,
+    /// The line of its header.
+    pub(crate) line: usize,
+    /// Its class.
+    pub(crate) class: Class,
+    /// The repository that the file names; see [`Config::repository_of`].
+    pub(crate) repository: Option<String>,
+    /// What its source reads.
+    pub(crate) settings: Settings,
+}
+
+impl AssetConfig {
+    /// The name of its source in the configuration and the format.
+    pub(crate) fn source(&self) -> &'static str {
+        match self.settings {
+            Settings::Files { .. } => "files",
+            Settings::Sqlite { .. } => "sqlite",
+        }
+    }
+}
+
+/// The part of an asset that belongs to its source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Settings {
+    /// Files and directories.
+    Files {
+        /// Absolute paths and globs; at least one.
+        paths: Vec<PathBuf>,
+        /// Globs of what is left out, as written.
+        exclude: Vec<String>,
+        /// The certificate that the key must belong to; class `key` only.
+        certificate: Option<PathBuf>,
+    },
+    /// One `SQLite` database.
+    Sqlite {
+        /// The database file.
+        path: PathBuf,
+        /// Timestamp columns, `table.column`, whose newest value is recorded.
+        newest: Vec<String>,
+    },
+}
+
+impl Config {
+    /// Reads a configuration file.
+    pub(crate) fn load(file: &Path) -> Result<Self, LoadError> {
+        let read = |source| LoadError::Read {
+            file: file.to_owned(),
+            source,
+        };
+        let bytes = std::fs::read(file).map_err(read)?;
+        let directory = location::directory_of(file).map_err(read)?;
+        let text = match std::str::from_utf8(&bytes) {
+            Ok(text) => text,
+            Err(error) => return Err(ConfigErrors::not_utf8(file, &bytes, &error).into()),
+        };
+        Ok(Self::parse(text, file, &directory)?)
+    }
+
+    /// Reads the text of a configuration; `directory` is absolute.
+    pub(crate) fn parse(text: &str, file: &Path, directory: &Path) -> Result<Self, ConfigErrors> {
+        let problems = error::Problems::new(file, text);
+        let parsed = parse::parse(&problems, directory);
+        let config = parsed.and_then(|parsed| validate::validate(parsed, &problems, directory));
+        problems.into_result(config)
+    }
+
+    /// The repository that an asset of this configuration goes to.
+    pub(crate) fn repository_of(&self, asset: &AssetConfig) -> &RepositoryConfig {
+        let named = asset.repository.as_ref();
+        named
+            .and_then(|name| self.repositories.get(name))
+            .or_else(|| {
+                let mut all = self.repositories.values();
+                all.find(|repository| repository.accepts(asset.class))
+            })
+            .expect("each asset was checked to have exactly one repository")
+    }
+
+    /// The asset of that name.
+    pub(crate) fn asset(&self, name: &str) -> Option<&AssetConfig> {
+        self.assets.iter().find(|asset| asset.name == name)
+    }
+}

@@ -1,0 +1,266 @@
+//! What the tables say together: which asset goes where, and who can open what.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use strongroom_core::source::Class;
+
+use super::asset::ParsedAsset;
+use super::error::Problems;
+use super::parse::Parsed;
+use super::recipient::RecipientKind;
+use super::repository::ParsedRepository;
+use super::suggest::did_you_mean;
+use super::{Config, Settings};
+
+/// Checks the whole, and makes a configuration of it when nothing was found, now or before.
+pub(super) fn validate(
+    parsed: Parsed,
+    problems: &Problems<'_>,
+    directory: &Path,
+) -> Option<Config> {
+    at_least_one(&parsed, problems);
+    urls_differ(&parsed.repositories, problems);
+    sealing_works(&parsed.repositories, problems);
+    databases_and_secrets_are_apart(&parsed.repositories, problems);
+    for asset in &parsed.assets {
+        one_repository(asset, &parsed.repositories, problems);
+    }
+    paths_are_not_shared(&parsed.assets, problems);
+    if !problems.is_empty() {
+        return None;
+    }
+    let mut repositories = BTreeMap::new();
+    for repository in parsed.repositories {
+        let repository = repository.finish(problems)?;
+        repositories.insert(repository.name.clone(), repository);
+    }
+    let assets = parsed.assets.into_iter();
+    Some(Config {
+        file: problems.file().to_owned(),
+        directory: directory.to_owned(),
+        deployment: parsed.deployment?,
+        writer: parsed.writer?,
+        repositories,
+        assets: assets
+            .map(|asset| asset.finish(problems))
+            .collect::<Option<_>>()?,
+    })
+}
+
+fn at_least_one(parsed: &Parsed, problems: &Problems<'_>) {
+    if !problems.is_empty() {
+        return;
+    }
+    if parsed.repositories.is_empty() {
+        problems.report(
+            &(0..0),
+            "no repository: there is no [repository.NAME] table",
+            "Say where the backups go; `strongroom init` writes an example when there is no configuration.",
+        );
+    }
+    if parsed.assets.is_empty() {
+        problems.report(
+            &(0..0),
+            "no asset: there is no [asset.NAME] table, so nothing is backed up",
+            "Say what must come back, one table for each database, key and directory.",
+        );
+    }
+}
+
+fn urls_differ(repositories: &[ParsedRepository], problems: &Problems<'_>) {
+    for (index, repository) in repositories.iter().enumerate() {
+        let Some((url, location)) = &repository.url else {
+            continue;
+        };
+        let same = repositories[..index].iter().find(|other| {
+            other
+                .url
+                .as_ref()
+                .is_some_and(|(_, there)| there == location)
+        });
+        if let Some(other) = same {
+            problems.report(
+                &url.span(),
+                format!(
+                    "repository \"{}\": the same url as repository \"{}\"",
+                    repository.name, other.name
+                ),
+                "Two repositories cannot share a directory; give one of them its own.",
+            );
+        }
+    }
+}
+
+/// age seals to post-quantum recipients or to others, never to both: the weakest would decide.
+fn sealing_works(repositories: &[ParsedRepository], problems: &Problems<'_>) {
+    for repository in repositories {
+        let post_quantum = |kind: &RecipientKind| *kind == RecipientKind::TagPostQuantum;
+        let classic =
+            |kind: &RecipientKind| matches!(kind, RecipientKind::X25519 | RecipientKind::Tag);
+        let all = &repository.recipients;
+        let mixed = all.iter().any(|one| post_quantum(&one.kind));
+        if let Some(one) = all.iter().find(|one| mixed && classic(&one.kind)) {
+            problems.report_at(
+                &one.file,
+                one.place,
+                format!(
+                    "repository \"{}\": this recipient is not post-quantum, and others are",
+                    repository.name
+                ),
+                "What is sealed to both would be as weak as this one; use post-quantum recipients only, or none.",
+            );
+        }
+    }
+}
+
+/// Whoever opens the databases must not open the keys, unless the operator writes down why.
+fn databases_and_secrets_are_apart(repositories: &[ParsedRepository], problems: &Problems<'_>) {
+    let classes = |repository: &ParsedRepository| -> Vec<Class> {
+        let accepts = repository.accepts.as_ref();
+        accepts.map_or_else(Vec::new, |accepts| accepts.get_ref().clone())
+    };
+    let secret = |repository: &ParsedRepository| {
+        classes(repository)
+            .into_iter()
+            .find(|class| class.is_secret())
+    };
+    let database = |repository: &ParsedRepository| classes(repository).contains(&Class::Database);
+    let allowed = |repository: &ParsedRepository| repository.allow_shared.is_some();
+    for repository in repositories {
+        if let (Some(class), true, false, Some(accepts)) = (
+            secret(repository),
+            database(repository),
+            allowed(repository),
+            &repository.accepts,
+        ) {
+            problems.report(
+                &accepts.span(),
+                format!(
+                    "repository \"{}\": it accepts both \"{class}\" and \"database\", so one identity opens both",
+                    repository.name
+                ),
+                SHARED_HINT,
+            );
+        }
+    }
+    for (index, right) in repositories.iter().enumerate() {
+        for left in &repositories[..index] {
+            let split = (secret(left).is_some() && database(right))
+                || (database(left) && secret(right).is_some());
+            if !split || allowed(left) || allowed(right) {
+                continue;
+            }
+            let shared = right
+                .recipients
+                .iter()
+                .find(|one| left.recipients.iter().any(|other| other.text == one.text));
+            if let Some(one) = shared {
+                let (keys, databases) = match secret(left) {
+                    Some(_) if database(right) => (left, right),
+                    _ => (right, left),
+                };
+                problems.report_at(
+                    &one.file,
+                    one.place,
+                    format!(
+                        "repository \"{}\": one recipient opens the keys or secrets in \"{}\" and the databases in \"{}\"",
+                        right.name, keys.name, databases.name
+                    ),
+                    SHARED_HINT,
+                );
+            }
+        }
+    }
+}
+
+const SHARED_HINT: &str = "Use another recipient for the keys, in another repository; or write allow_shared_recipient = true and shared_recipient_reason = \"...\".";
+
+fn one_repository(asset: &ParsedAsset, repositories: &[ParsedRepository], problems: &Problems<'_>) {
+    let report = |span, what: String, hint: String| {
+        problems.report(span, format!("asset \"{}\": {what}", asset.name), hint);
+    };
+    let names: Vec<&str> = repositories.iter().map(|one| one.name.as_str()).collect();
+    // What a repository accepts is unknown when its own table is faulty.
+    let known = repositories.iter().all(|one| one.accepts.is_some());
+    let accepting = |class: Class| {
+        repositories
+            .iter()
+            .filter(move |one| {
+                let accepts = one.accepts.as_ref();
+                accepts.is_some_and(|accepts| accepts.get_ref().contains(&class))
+            })
+            .map(|one| one.name.as_str())
+            .collect::<Vec<_>>()
+    };
+    match (&asset.repository, &asset.class) {
+        (Some(name), _) if !names.contains(&name.get_ref().as_str()) => {
+            let text = name.get_ref();
+            let what = format!("there is no repository \"{}\"", text.escape_debug());
+            report(&name.span(), what, did_you_mean(text, &names));
+        }
+        (Some(name), Some(class)) => {
+            let accepting = accepting(*class.get_ref());
+            if known && !accepting.contains(&name.get_ref().as_str()) {
+                let (name_text, class) = (name.get_ref(), class.get_ref());
+                let what = format!("repository \"{name_text}\" does not accept class \"{class}\"");
+                let hint = match accepting.as_slice() {
+                    [] => format!("No repository does; add \"{class}\" to the \"accepts\" of one."),
+                    some => format!("These do: {}.", some.join(", ")),
+                };
+                report(&name.span(), what, hint);
+            }
+        }
+        (None, Some(class)) => {
+            let text = class.get_ref();
+            match accepting(*text).as_slice() {
+                [] if known && !repositories.is_empty() => report(
+                    &class.span(),
+                    format!("no repository accepts class \"{text}\""),
+                    format!(
+                        "Add \"{text}\" to the \"accepts\" of a repository; keys and secrets need one apart from the databases."
+                    ),
+                ),
+                [] | [_] => {}
+                several => report(
+                    &class.span(),
+                    format!(
+                        "several repositories accept class \"{text}\": {}",
+                        several.join(", ")
+                    ),
+                    format!(
+                        "Say which one, for instance repository = \"{}\".",
+                        several[0]
+                    ),
+                ),
+            }
+        }
+        (_, None) => {}
+    }
+}
+
+/// One database in two assets would be two cuts of one thing.
+fn paths_are_not_shared(assets: &[ParsedAsset], problems: &Problems<'_>) {
+    let database = |asset: &ParsedAsset| match &asset.settings {
+        Some(Settings::Sqlite { path, .. }) => Some(path.clone()),
+        _ => None,
+    };
+    for (index, asset) in assets.iter().enumerate() {
+        let Some(path) = database(asset) else {
+            continue;
+        };
+        let other = assets[..index]
+            .iter()
+            .find(|other| database(other).as_ref() == Some(&path));
+        if let Some(other) = other {
+            problems.report(
+                &asset.header,
+                format!(
+                    "asset \"{}\": the same database as asset \"{}\"",
+                    asset.name, other.name
+                ),
+                "One database is one asset; take one of them out.",
+            );
+        }
+    }
+}
