@@ -127,7 +127,11 @@ impl ScratchCopy {
                         begin(&source, original, true, cancel)?;
                     }
                 }
-                _ => steps.busy(original)?,
+                _ => {
+                    steps.busy(original)?;
+                    // A step after one that timed out does not wait again; a statement does.
+                    begin(&source, original, false, cancel)?;
+                }
             }
         }
         drop(backup);

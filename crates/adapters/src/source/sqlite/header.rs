@@ -118,6 +118,10 @@ pub(super) fn examine(path: &Path) -> Result<(Metadata, Content), CaptureError> 
     if filled == 0 {
         return Ok((metadata, Content::Empty));
     }
+    if filled < LENGTH {
+        // Shorter than any header: what is missing must not be read as zeros.
+        bytes.fill(0);
+    }
     let header = Header::parse(bytes).map_err(|why| {
         unsuitable(
             why,
