@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use strongroom_adapters::StorageUrlError;
+use strongroom_adapters::OpenStorageError;
 use strongroom_core::cancel::Interrupted;
 use strongroom_core::execute::backup::BackupError;
 use strongroom_core::execute::lock::LockError;
@@ -127,15 +127,23 @@ impl From<RecipientError> for Failure {
 
 impl From<IdentityError> for Failure {
     fn from(error: IdentityError) -> Self {
-        let exit = if error.is_wrong_passphrase() { Exit::WrongIdentity } else { Exit::Usage };
-        Self::of(exit, "identity", &error).hint(error.hint())
+        let exit = if matches!(error, IdentityError::WrongPassphrase { .. }) {
+            Exit::WrongIdentity
+        } else {
+            Exit::Usage
+        };
+        let failure = Self::of(exit, "identity", &error);
+        match error.hint() {
+            "" => failure,
+            hint => failure.hint(hint),
+        }
     }
 }
 
-impl From<StorageUrlError> for Failure {
-    fn from(error: StorageUrlError) -> Self {
+impl From<OpenStorageError> for Failure {
+    fn from(error: OpenStorageError) -> Self {
         match error {
-            StorageUrlError::Storage(error) => error.into(),
+            OpenStorageError::Storage(error) => error.into(),
             error => Self::of(Exit::Usage, "url", &error),
         }
     }

@@ -70,7 +70,7 @@ impl Surroundings {
             ))?;
         }
         if files.is_empty() {
-            return Ok(identity::typed(identity::Terminal)?);
+            return Ok(identity::typed()?);
         }
         let passphrase_file =
             options.passphrase_file.clone().or_else(|| self.environment.passphrase_file.clone());
@@ -133,7 +133,7 @@ impl Session<'_> {
         &self,
         repository: &RepositoryConfig,
     ) -> Result<Arc<dyn Storage>, Failure> {
-        let url = repository.location.url();
+        let url = repository.location.to_url();
         let storage = strongroom_adapters::open_storage(&url).map_err(|error| {
             Failure::from(error).context(format_args!("repository {}", repository.name))
         })?;

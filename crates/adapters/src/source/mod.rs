@@ -4,17 +4,23 @@ use strongroom_core::source::Restorer;
 
 #[cfg(feature = "source-files")]
 pub mod files;
+#[cfg(feature = "source-sqlite")]
+pub mod sqlite;
 
 /// The kinds of source in this build, in order.
 pub const SOURCES: &[&str] = &[
     #[cfg(feature = "source-files")]
     "files",
+    #[cfg(feature = "source-sqlite")]
+    "sqlite",
 ];
 
 /// One restorer for each kind of source, in the same order.
 pub const RESTORERS: &[&dyn Restorer] = &[
     #[cfg(feature = "source-files")]
     &files::FilesRestorer,
+    #[cfg(feature = "source-sqlite")]
+    &sqlite::SqliteRestorer,
 ];
 
 /// The restorer for assets of a kind of source.

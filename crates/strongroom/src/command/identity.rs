@@ -48,7 +48,7 @@ pub(crate) fn run(args: &IdentityArgs, around: &Surroundings) -> Result<Exit, Fa
         })
     };
     let sealed = passphrase.is_some();
-    let recipient = identity::new_identity(&args.out, passphrase, around.clock.now())?;
+    let recipient = identity::new_identity(&args.out, passphrase, around.clock.now(), None)?;
     around.report.document(json!({
         "recipient": recipient, "file": args.out, "passphrase": sealed,
     }));

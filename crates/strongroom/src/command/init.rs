@@ -85,7 +85,7 @@ fn create_missing(args: &InitArgs, around: &Surroundings) -> Result<Exit, Failur
     let report = &around.report;
     let key = writer_key(&session, &mut created)?;
     for (name, config) in &session.config.repositories {
-        let storage = strongroom_adapters::create_storage(&config.location.url())
+        let storage = strongroom_adapters::create_storage(&config.location.to_url())
             .map_err(|error| Failure::from(error).context(format_args!("repository {name}")))?;
         match Repository::open(storage.into()) {
             Ok(_) => {

@@ -1,0 +1,72 @@
+//! Pushes a database file into the sink, page by page for the one who deduplicates.
+
+use std::fs::{File, Metadata};
+use std::io::{self, Read as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use strongroom_core::cancel::Cancel;
+use strongroom_core::format::manifest::StreamKind;
+use strongroom_core::source::{CaptureError, Chunking, Entry, StreamWriter};
+
+/// How much is read at once: a multiple of every page size.
+const BLOCK_BYTES: usize = 1024 * 1024;
+
+/// The smallest chunk; smaller pages go together.
+const SMALLEST_CHUNK: u32 = 4096;
+
+/// Cuts at pages.
+pub(super) fn chunking(page_size: u32) -> Chunking {
+    Chunking::Fixed(page_size.max(SMALLEST_CHUNK))
+}
+
+/// Writes the whole file at `path` and returns its BLAKE3 digest.
+pub(super) fn push(
+    path: &Path,
+    writer: &mut dyn StreamWriter,
+    cancel: &Cancel,
+) -> Result<blake3::Hash, CaptureError> {
+    let mut file = File::open(path).map_err(CaptureError::io("open", path))?;
+    let mut block = vec![0; BLOCK_BYTES];
+    let mut hasher = blake3::Hasher::new();
+    loop {
+        cancel.check()?;
+        let mut filled = 0;
+        while filled < block.len() {
+            match file.read(&mut block[filled..]) {
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(CaptureError::io("read", path)(error)),
+            }
+        }
+        hasher.update(&block[..filled]);
+        if filled > 0 {
+            writer.write(&block[..filled])?;
+        }
+        if filled < block.len() {
+            return Ok(hasher.finalize());
+        }
+    }
+}
+
+/// The entry of the database, with what the file system says of the original.
+///
+/// The names of owner and group stay unknown here; the ids are those of the original.
+pub(super) fn entry(path: &Path, metadata: &Metadata) -> Entry {
+    Entry {
+        kind: StreamKind::Database,
+        path: path.to_owned(),
+        mode: metadata.mode() & 0o7777,
+        uid: metadata.uid(),
+        gid: metadata.gid(),
+        user: None,
+        group: None,
+        mtime: (
+            metadata.mtime(),
+            u32::try_from(metadata.mtime_nsec()).unwrap_or(0),
+        ),
+        xattrs: std::collections::BTreeMap::new(),
+        target: None,
+    }
+}
