@@ -7,25 +7,24 @@ directory below $TMPDIR, removed at the end. Each problem is one line on standar
 """
 import argparse, base64, collections, contextlib, functools, glob, hashlib, itertools, json, mmap, operator, os, re
 import signal, subprocess, sys, tempfile
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 MIB = 1 << 20
 SIGNED, LINE, PACK, FRAME, KEY, PACKS = 64 * MIB, MIB, 64 * MIB, 4 * MIB, 64 << 10, 2**31 - 1  # section 8
-FIELDS = {
-    "repository": "repository revision previous deployment name created accepts recipients writers",
-    "envelope": "repository deployment writer sequence previous run label started finished tool scope status assets "
-                "repositories epoch manifest objects lock_until"}
-INVALID = (ValueError, LookupError, TypeError, AttributeError, RecursionError)  # what unexpected JSON leads to
 LABEL, NAME, PATH = r"\d{8}-\d{6}Z-[0-9a-z]{4}", r"(?!\.\.?\Z)[^/\0]+", rb"/|(/(?!\.\.?(/|\Z))[^/\0]+)+"
-AGE, UNZSTD, HOLE = ("age", "-d"), ("zstd", "-d", "-c", "-q"), memoryview(bytes(MIB))
+FIELDS = {  # of the signed documents, those that are not used below
+    "repository": "format deployment name created accepts recipients",
+    "envelope": "format deployment started finished tool scope status repositories assets lock_until"}
+PLACES = {  # where a line of a manifest may stand, and where it leads
+    "manifest": ("start", "top"), "asset": ("top", "asset"), "pack": ("top, asset", None), "stream": ("asset", None),
+    "runs": ("asset", None), "result": ("asset", "top"), "end": ("top", "end")}
+UNZSTD, HOLE, problems = ("zstd", "-d", "-c", "-q"), memoryview(bytes(MIB)), []
 object_name, unbase64 = "objects/{0:.2}/{0}.age".format, functools.partial(base64.b64decode, validate=True)
-problems = []
 
 class Problem(Exception):
     """Something is wrong with an object or a stream; the text begins with its name."""
-class Damage(Exception):
-    """A manifest that cannot be followed any further."""
+class Damage(BaseException):
+    """A manifest that cannot be followed any further, whatever happens to single streams."""
 
 def must(condition, text):
     if not condition:
@@ -35,11 +34,11 @@ def say(text, to=None):
     print("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text), file=to)
 
 @contextlib.contextmanager
-def reporting(prefix="", also=Problem):
+def reporting(prefix="", also=Exception):
     """Report a problem, once, instead of stopping."""
     try:
         yield
-    except (Problem, also, OSError, OverflowError, ValueError) as problem:
+    except (Exception, also) as problem:
         if (text := f"{prefix}{problem}") not in problems:
             problems.append(text)
             say("error: " + text, sys.stderr)
@@ -50,55 +49,40 @@ def hexes(digits, *values):
 def ints(*values, low=0, high=2**63 - 1):
     return all(type(v) is int and low <= v <= high for v in values)
 
-def check_version(name, doc):
-    must(ints(doc["format"], low=1, high=1), f"{name}: has format version {doc['format']!r}, this reader knows 1 only")
-
 def fingerprint(key):
     return hashlib.sha256(bytes.fromhex("302a300506032b6570032100") + unbase64(key)).hexdigest()
+
+def parse(name, raw, fields=""):
+    """Parse JSON that must have these fields, and be of version 1 if it says one."""
+    doc = json.loads(raw.decode())
+    if "format" in doc and not ints(doc["format"], low=1, high=1):
+        raise Problem(f"{name}: has format version {doc['format']!r}, this reader knows version 1 only")
+    for field in fields.split():
+        must(field in doc, f"{name}: lacks the field {field}")
+    return doc
 
 @contextlib.contextmanager
 def run(name, source, *command):
     """Feed an open file to a program; all of its output must be read, and it may not fail."""
-    with source:
-        process = subprocess.Popen(command, stdin=source, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    with process:
+    with source, subprocess.Popen(command, stdin=source, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         try:
             yield process.stdout
             must(process.stdout.closed or not process.stdout.read(1), f"{name}: holds more than it may")
-            must(process.wait() == 0, f"{name}: {process.stderr.readline().decode(errors='replace').strip() or 'failed'}")
+            must(process.wait() == 0, f"{name}: {process.stderr.readline().decode(errors='replace').strip()}")
         finally:
             process.kill()
-
-def frame_at(name, data, start):
-    """The end of the zstd frame at an offset, and the size of its content (RFC 8878, section 3.1.1)."""
-    number = lambda at, length: int.from_bytes(data[at:at + length], "little")
-    flags, block = number(start + 4, 1), 0
-    single, length = flags >> 5 & 1, (flags >> 5 & 1, 2, 4, 8)[flags >> 6]
-    at = start + 5 + (1 - single) + (0, 1, 2, 4)[flags & 3]  # window descriptor, dictionary ID
-    size, at = number(at, length) + (256 if length == 2 else 0), at + length
-    must(number(start, 4) == 0xFD2FB528 and length and size <= FRAME,
-         f"{name}: at {start} is no zstd frame that gives a content size of at most {FRAME}")
-    while not block & 1 and at + 3 <= len(data):
-        block = number(at, 3)
-        at += 3 + (1 if block >> 1 & 3 == 1 else block >> 3)
-    at += 4 * (flags >> 2 & 1)  # checksum
-    must(block & 1 and at <= len(data), f"{name}: the frame at {start} is cut off")
-    return at, size
 
 class Repository:
     """The signed documents of a repository, checked, and its objects."""
     def __init__(self, root):
         self.root, self.sound, self.keys, self.doc, self.backups = root, set(), {}, None, []
+        self.glob = lambda pattern: sorted(glob.glob(pattern, root_dir=root))  # other names are no part of a repository
         for self.doc in self.chain("repository", "repository/" + "[0-9]" * 8):
             self.keys |= self.doc["writers"]
         must(self.doc, f"{root}: holds no valid repository document")
         for folder in self.glob("envelopes/" + "[0-9a-f]" * 16):
             for doc in self.chain("envelope", f"{folder}/" + "[0-9]" * 10):
                 self.backups.append(doc | {"objects": len(doc["objects"]), "bytes": sum(dict(doc["objects"]).values())})
-
-    def glob(self, pattern):
-        """The names that fit; whatever has another name is no part of a repository."""
-        return sorted(glob.glob(pattern, root_dir=self.root))
 
     def open(self, name, digest=None, size=None):
         """Open an object whose stored bytes have this digest and this size."""
@@ -119,33 +103,28 @@ class Repository:
             stored = file.read(SIGNED + 1)
         must(len(stored) <= SIGNED, f"{name}: is longer than {SIGNED} bytes")
         try:
-            sealed, media = json.loads(stored.decode()), f"application/vnd.strongroom.{kind}+json"
+            sealed, media = parse(name, stored), f"application/vnd.strongroom.{kind}+json"
             [signature], payload = sealed["signatures"], unbase64(sealed["payload"])
             keyid, keys = signature["keyid"], self.keys if kind == "envelope" or not self.doc else self.doc["writers"]
             if name == "repository/00000001.json":  # signed by one of its own writers
-                check_version(name, json.loads(payload.decode()))
-                keys = json.loads(payload.decode())["writers"]
-            must(sealed["payloadType"] == media and keyid in keys, f"{name}: is no {media} by a known writer")
-            must(fingerprint(keys[keyid])[:16] == keyid, f"{name}: the key {keyid} has another fingerprint")
+                keys = parse(name, payload, "format writers")["writers"]
+            must(sealed["payloadType"] == media and keyid in keys and fingerprint(keys[keyid])[:16] == keyid,
+                 f"{name}: is signed by {keyid}, no known writer, or is no {media}")
             message = b"DSSEv1 %d %s %d %s" % (len(media), media.encode(), len(payload), payload)
             Ed25519PublicKey.from_public_bytes(unbase64(keys[keyid])).verify(unbase64(signature["sig"]), message)
-            doc = json.loads(payload.decode())
-            check_version(name, doc)
-            missing = [field for field in FIELDS[kind].split() if field not in doc]
-            must(not missing, f"{name}: lacks {' '.join(missing)}")
-            good, place = hexes(32, doc["repository"]), f"repository/{doc.get('revision', 0):08}.json"
+            doc = parse(name, payload, FIELDS[kind])
+            place = "envelopes/{writer}/{sequence:010}.json" if kind == "envelope" else "repository/{revision:08}.json"
+            must(name == place.format(**doc) and doc.get("writer", keyid) == keyid and hexes(32, doc["repository"])
+                 and doc["repository"] == (self.doc or doc)["repository"],
+                 f"{name}: is {place.format(**doc)} of the repository {doc['repository']}, signed by {keyid}")
             if kind == "envelope":
-                place, sizes, epoch = f"envelopes/{doc['writer']}/{doc['sequence']:010}.json", dict(doc["objects"]), doc["epoch"]
-                good = (good and hexes(16, epoch["id"]) and hexes(64, epoch["object"], doc["manifest"], *sizes)
-                        and [*sizes] == sorted(sizes) and len(sizes) == len(doc["objects"]) and doc["manifest"] in sizes
-                        and ints(doc["run"], *sizes.values()) and re.fullmatch(LABEL, doc["label"], re.ASCII))
-            must(good, f"{name}: a field has no valid value")
-            must(name == place and doc.get("writer", keyid) == keyid, f"{name}: calls itself {place}, signed by {keyid}")
-            must(doc["repository"] == (self.doc or doc)["repository"], f"{name}: is of another repository")
-        except InvalidSignature:
-            raise Problem(f"{name}: the signature is not valid") from None
-        except INVALID as error:
-            raise Problem(f"{name}: is not a valid document: {error!r}") from None
+                sizes, epoch = dict(doc["objects"]), doc["epoch"]
+                must(hexes(16, epoch["id"]) and hexes(64, epoch["object"], doc["manifest"], *sizes)
+                     and [*sizes] == sorted(sizes) and len(sizes) == len(doc["objects"]) and doc["manifest"] in sizes
+                     and ints(doc["run"], *sizes.values()) and re.fullmatch(LABEL, doc["label"], re.ASCII),
+                     f"{name}: a digest, size or label is not valid, or the objects are not in order")
+        except Exception as error:
+            raise error if isinstance(error, Problem) else Problem(f"{name}: is not valid: {error!r}") from None
         return doc | {"file": name, "digest": hashlib.sha256(stored).hexdigest()}
 
     def chain(self, kind, pattern):
@@ -176,212 +155,42 @@ class Backup:
                 self.repo.open(*item).close()
         if identities and not os.path.exists(self.key):
             with reporting():
-                self.unlock([f"{folder}/{epoch}.age", *self.repo.glob(f"{folder}/{'[0-9a-f]' * 64}.age")], identities)
+                self.unlock([*self.repo.glob(folder + "/*.age"), f"{folder}/{epoch}.age"], identities)
         if not os.path.exists(self.key):
             return
-        with reporting("", Damage), self.decrypt(self.doc["manifest"]) as plain, run(self.manifest, plain, *UNZSTD) as source:
-            for stream, runs in itertools.groupby(self.lines(source), operator.itemgetter(0)):
-                next(runs)
-                path = stream["path"].decode(errors="backslashreplace")
-                with reporting(f"{self.manifest}: {stream['asset']}: {path}: "):
+        with reporting("", Damage), self.decrypt(self.doc["manifest"], UNZSTD) as out:
+            for stream, runs in itertools.groupby(self.lines(out), operator.itemgetter(0)):
+                with reporting(f"{self.manifest}: {stream['asset']}: {stream['path'].decode(errors='backslashreplace')}: "):
                     self.restore(stream, runs)
         for digest in self.sizes.keys() - self.tried:
             with reporting(), self.decrypt(digest) as out:
-                collections.deque(iter(functools.partial(out.read, MIB), b""), 0)
+                collections.deque(iter(lambda: out.read(MIB), b""), 0)
         for path, stream in sorted(self.late, key=operator.itemgetter(0), reverse=True):
             with reporting():
                 dress(path, stream)
 
     def unlock(self, names, identities):
-        """Open the epoch by the object that the envelope names, or by another one of the same epoch."""
-        failed = None
+        """Open the epoch by one of its objects; the last is the one that the envelope names."""
         for name in names:
             try:
-                with run(name, self.repo.open(name, name[-68:-4]), *AGE, *identities) as out:
+                with run(name, self.repo.open(name, name[-68:-4]), "age", "-d", *identities) as out:
                     keys = [line for line in out.read(KEY).splitlines() if line and line[:1] != b"#"]
                 must(len(keys) == 1 and keys[0].startswith(b"AGE-SECRET-KEY-1"), f"{name}: is not an identity")
                 with open(self.key, "wb") as key:
                     return key.write(keys[0])
-            except Problem as problem:
-                failed = failed or problem
-        raise failed
+            except Problem:
+                if name == names[-1]:
+                    raise
 
-    def decrypt(self, digest):
+    @contextlib.contextmanager
+    def decrypt(self, digest, *more):
         self.tried.add(digest)
         name = object_name(digest)
-        return run(name, self.repo.open(name, digest, self.sizes[digest]), *AGE, "-i", self.key)
+        with run(name, self.repo.open(name, digest, self.sizes[digest]), "age", "-d", "-i", self.key) as plain:
+            if more: ...
 
     def read_pack(self, digest):
         with self.decrypt(digest) as out, tempfile.TemporaryFile() as plain:
             plain.write(out.read(PACK) or b"\0")  # an empty file could not be mapped
             plain.flush()
             return mmap.mmap(plain.fileno(), 0)
-
-    def read_frame(self, digest, start):
-        data, frame = self.pack(digest), tempfile.TemporaryFile()
-        end, size = frame_at(object_name(digest), data, start)
-        frame.write(data[start:end])
-        frame.seek(0)
-        with run(object_name(digest), frame, *UNZSTD) as out:
-            return out.read(size)
-
-    def content(self, stream, runs):
-        """The content of a stream in pieces; those of holes are slices of HOLE."""
-        if stream["content"] == "artifact":
-            with self.decrypt(stream["object"]) as plain, run(object_name(stream["object"]), plain, *UNZSTD) as out:
-                yield from iter(functools.partial(out.read, MIB), b"")
-        for _, (pack, frame, offset, length) in runs:
-            piece = self.frame(pack, frame)[offset:offset + length] if pack else b""
-            must(not pack or len(piece) == length, f"{pack and object_name(pack)}: the frame at {frame} is too short")
-            yield from [piece] if pack else (HOLE[:length - at] for at in range(0, length, MIB))
-
-    def copy(self, stream, runs, file=None):
-        """Check the content of a stream, and write it to a file."""
-        digest, size = hashlib.sha256(), 0
-        for piece in self.content(stream, runs):
-            digest.update(piece)
-            size += len(piece)
-            must(size <= stream["size"], f"has more than {stream['size']} bytes")
-            if file:
-                file.seek(len(piece), os.SEEK_CUR) if isinstance(piece, memoryview) else file.write(piece)
-        must(size == stream["size"], f"has {size} bytes instead of {stream['size']}")
-        must(digest.hexdigest() == stream["sha256"], f"has the SHA-256 {digest.hexdigest()}")
-        if file:
-            file.truncate(size)
-
-    def lines(self, source):
-        """Check the manifest line by line; yield (stream, None) for a stream, (stream, run) for each of its runs."""
-        where, place, counts, packs, left = self.manifest, "start", collections.Counter(), [], 0
-        try:
-            for number, line in enumerate(iter(functools.partial(source.readline, LINE + 1), b""), 1):
-                where = f"{self.manifest}: line {number}"
-                must(len(line.removesuffix(b"\n")) <= LINE, f"{where}: is longer than {LINE} bytes")
-                doc = json.loads(line.decode())
-                counts[doc["type"]] += 1
-                match place, doc["type"]:
-                    case "start", "manifest":
-                        check_version(where, doc)
-                        same = all(doc[key] == self.doc[key] for key in ("deployment", "label", "repository"))
-                        must(same, f"{where}: is of another backup")
-                        place = "top"
-                    case "top", "asset":
-                        asset, kinds, place = re.fullmatch(NAME, doc["name"])[0], {}, "asset"
-                    case "top" | "asset", "pack":
-                        must(doc["object"] in self.sizes and len(packs) < PACKS, f"{where}: is no object of the backup")
-                        packs.append(doc["object"])
-                    case "asset", "stream" if not left:
-                        stream = self.stream(where, doc | {"asset": asset, "line": number}, kinds)
-                        left = stream["size"] if stream.get("content") == "packed" else 0
-                        yield stream, None
-                    case "asset", "runs":
-                        for pack, frame, offset, length in doc["runs"]:
-                            must(ints(pack, low=-1, high=len(packs) - 1) and ints(frame, high=PACK - 1) and ints(offset)
-                                 and ints(length, low=1, high=left), f"{where}: a run is not valid or exceeds the size")
-                            left, counts["run"] = left - length, counts["run"] + 1
-                            yield stream, (packs[pack] if pack >= 0 else None, frame, offset, length)
-                    case "asset", "result" if not left and doc["name"] == asset:
-                        place = "top"
-                    case "top", "end":
-                        good = all(doc[kind + "s"] == counts[kind] for kind in ("asset", "stream", "run"))
-                        must(good, f"{where}: the counts differ")
-                        place = "end"
-                    case _:
-                        raise Problem(f"{where}: {doc['type']!r} is out of place, or {left} bytes of runs are missing")
-            must(place == "end", f"{self.manifest}: the end line is missing")
-        except (Problem, *INVALID) as error:
-            raise Damage(error if isinstance(error, Problem) else f"{where}: is not valid: {error!r}") from None
-
-    def stream(self, where, doc, kinds):
-        """Check a stream line; its names and attributes become bytes."""
-        kind, content, (seconds, nanoseconds) = doc["kind"], doc.get("content"), doc["mtime"]
-        for key in ("path", "target") if kind in ("symlink", "hardlink") else ("path",):
-            doc[key] = doc[key].encode() if key in doc else unbase64(doc[key + "_base64"])
-        doc["xattrs"] = {key: unbase64(value) for key, value in doc.get("xattrs", {}).items()}
-        must(kind in ("file", "directory", "symlink", "hardlink", "database"), f"{where}: the kind {kind!r} is not known")
-        must(ints(doc["mode"], high=0o7777) and ints(doc["uid"], doc["gid"], high=2**32 - 2) and
-             ints(seconds, low=-2**63) and ints(nanoseconds, high=10**9 - 1), f"{where}: a field has no valid value")
-        must(re.fullmatch(PATH, doc["path"]) and doc["path"] not in kinds, f"{where}: the path is not valid, or not new")
-        must(kind != "hardlink" or kinds.get(doc["target"]) == "file", f"{where}: the target is no file before it")
-        must(content in (("artifact", "packed") if kind in ("file", "database") else (None,)) and (not content or
-             ints(doc["size"]) and hexes(64, doc["sha256"]) and (content == "packed" or doc["object"] in self.sizes)),
-             f"{where}: the content is not valid")
-        kinds[doc["path"]] = kind
-        return doc
-
-    def below(self, stream, path):
-        """Where a path is restored to; its directory is made, and no symbolic link leads to it."""
-        path = os.path.join(self.out, stream["asset"].encode(), path.lstrip(b"/"))
-        must(os.path.realpath(os.path.dirname(path)) == os.path.dirname(path), "is behind a symbolic link")
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        return path
-
-    def restore(self, stream, runs):
-        if not self.out:
-            return stream.get("content") and self.copy(stream, runs)
-        path = self.below(stream, stream["path"])
-        match stream["kind"]:
-            case "directory":
-                must(not os.path.islink(path), "is a symbolic link")
-                os.makedirs(path, exist_ok=True)
-                return self.late.append((path, stream))
-            case "hardlink":
-                return os.link(self.below(stream, stream["target"]), path, follow_symlinks=False)
-            case "symlink":
-                os.symlink(stream["target"], path)
-            case _:
-                with open(path, "xb") as file, contextlib.ExitStack() as failed:  # 0600, by the umask
-                    failed.callback(os.unlink, path)
-                    self.copy(stream, runs, file)
-                    failed.pop_all()
-        dress(path, stream)
-
-def dress(path, stream):
-    """Give what is restored its owner (when root), attributes, mode and time."""
-    if os.geteuid() == 0:
-        os.chown(path, stream["uid"], stream["gid"], follow_symlinks=False)
-    for name, value in stream["xattrs"].items():
-        os.setxattr(path, name, value, follow_symlinks=False)
-    if stream["kind"] != "symlink":
-        os.chmod(path, stream["mode"])
-    os.utime(path, ns=(stream["mtime"][0] * 10**9 + stream["mtime"][1],) * 2, follow_symlinks=False)
-
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=("list", "verify", "restore"))
-    parser.add_argument("repository", metavar="REPO_DIR")
-    parser.add_argument("--label", default="all", help="LABEL, latest or (not for restore) all")
-    parser.add_argument("--identity", metavar="FILE", nargs="+", action="extend", default=[])
-    parser.add_argument("--out", metavar="DIR")
-    args = parser.parse_args()
-    if args.command == "restore" and (args.label == "all" or not args.identity or not args.out):
-        parser.error("restore needs --label, --identity and --out")
-    identities = [word for file in args.identity for word in ("-i", os.path.abspath(file))]
-    out = os.fsencode(os.path.realpath(args.out)) if args.command == "restore" else None
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: sys.exit(1))
-    os.umask(0o077)
-    with reporting(), tempfile.TemporaryDirectory() as tempfile.tempdir:
-        repo = Repository(args.repository)
-        backups = [b for b in repo.backups if args.label in ("all", "latest", b["label"])]
-        must(backups or args.label == "all", f"envelopes: none is valid and has the label {args.label}")
-        if args.label == "latest":
-            must(len({b["writer"] for b in backups}) == 1, "envelopes: several writers, so none is the latest; give a label")
-            backups = backups[-1:]
-        if out:
-            must(len(backups) == 1, f"envelopes: several have the label {args.label}")
-            os.makedirs(out, exist_ok=True)
-            must(not os.listdir(out), f"{args.out}: is not empty")
-        if args.command == "list":
-            say("repository {repository} {name} of {deployment}, revision {revision}".format(**repo.doc))
-            for keyid in repo.keys:
-                say(f"writer {fingerprint(repo.keys[keyid])}")
-        for b in backups:
-            before = len(problems)
-            if args.command != "list":
-                Backup(repo, b["file"], out).walk(identities)
-            say("{label} run {run} {status} {scope}: {objects} objects, {bytes} bytes".format(**b)
-                + (", FAILED" if len(problems) > before else ", good"))
-    sys.exit(1 if problems else 0)
-
-if __name__ == "__main__":
-    main()

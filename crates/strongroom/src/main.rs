@@ -3,7 +3,6 @@
 mod cli;
 mod command;
 mod config;
-mod demo;
 mod environment;
 mod failure;
 mod identity;

@@ -203,7 +203,7 @@ fn source(asset: &AssetConfig) -> Box<dyn Source> {
     match &asset.settings {
         Settings::Files { paths, exclude, certificate } => {
             Box::new(FilesSource::new(FilesSettings {
-                paths: paths.clone(),
+                paths: paths.iter().map(|path| path.to_string_lossy().into_owned()).collect(),
                 exclude: exclude.clone(),
                 certificate: certificate.clone(),
                 class: asset.class,

@@ -3,6 +3,8 @@
 use std::ops::Range;
 use std::path::Path;
 
+use strongroom_adapters::SOURCES;
+use strongroom_adapters::source::sqlite::TimestampColumn;
 use strongroom_core::source::Class;
 use toml::Spanned;
 
@@ -13,7 +15,6 @@ use super::section::Section;
 use super::suggest::did_you_mean;
 use super::{AssetConfig, Settings};
 
-const SOURCES: [&str; 2] = ["files", "sqlite"];
 
 /// An asset.
 pub(super) struct ParsedAsset {
@@ -70,7 +71,7 @@ pub(super) fn read(section: Section<'_, '_>, name: &str, directory: &Path) -> Pa
             if let Some(source) = &source {
                 let text = source.get_ref();
                 let what = format!("unknown source \"{text}\"");
-                section.report(&source.span(), what, did_you_mean(text, &SOURCES));
+                section.report(&source.span(), what, did_you_mean(text, SOURCES));
             }
             None
         }
@@ -128,9 +129,8 @@ fn sqlite(section: &Section<'_, '_>, directory: &Path) -> Option<Settings> {
     let columns = section.strings("newest").map(Spanned::into_inner);
     let mut newest = Vec::new();
     for column in columns.unwrap_or_default() {
-        let parts = column.get_ref().split_once('.');
-        if parts.is_some_and(|(table, column)| !table.is_empty() && !column.is_empty()) {
-            newest.push(column.into_inner());
+        if let Ok(column) = TimestampColumn::try_from(column.get_ref().clone()) {
+            newest.push(column);
         } else {
             section.report(
                 &column.span(),

@@ -21,12 +21,13 @@ mod validate;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use strongroom_adapters::source::sqlite::TimestampColumn;
 use strongroom_core::format::seal::BoxedRecipient;
 use strongroom_core::source::Class;
 
-pub(crate) use error::{ConfigError, ConfigErrors, LoadError};
+pub(crate) use error::{ConfigErrors, LoadError};
 pub(crate) use location::Location;
-pub(crate) use recipient::{RecipientError, RecipientKind, check_recipient, parse_recipient};
+pub(crate) use recipient::{RecipientError, parse_recipient};
 pub(crate) use template::{parse_repository_argument, template};
 
 /// The newest version of the configuration that this program reads.
@@ -147,7 +148,7 @@ pub(crate) enum Settings {
         /// The database file.
         path: PathBuf,
         /// Timestamp columns, `table.column`, whose newest value is recorded.
-        newest: Vec<String>,
+        newest: Vec<TimestampColumn>,
     },
 }
 

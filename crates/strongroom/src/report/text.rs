@@ -61,7 +61,7 @@ pub(crate) fn shown_path(path: &Path) -> String {
 /// A table without frames; columns whose heading begins with `>` are aligned to the right.
 pub(crate) fn table(headings: &[&str], rows: Vec<Vec<String>>) -> String {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(headings.iter().map(|heading| heading.trim_start_matches('>')));
     table.add_rows(rows);
     for (column, heading) in table.column_iter_mut().zip(headings) {
