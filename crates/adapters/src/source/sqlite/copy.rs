@@ -75,6 +75,10 @@ impl ScratchCopy {
             Ok(()) => Ok(copy),
             Err(Refusal::ReadOnly(error)) => {
                 if copy.take_cold(original, cancel)? {
+                    copy.notes.push(format!(
+                        "{}: cannot be read in place ({error}), so its files were copied and recovered in the copy, as the server will do when it starts",
+                        original.display()
+                    ));
                     return Ok(copy);
                 }
                 Err(CaptureError::library(format!(
@@ -358,5 +362,24 @@ fn copy_file(from: &Path, to: &mut File, cancel: &Cancel) -> Result<(), CaptureE
         if copied == 0 {
             return Ok(());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{MAX_RESTARTS, ROLLBACK_STEP, Steps, WAL_STEP};
+
+    #[test]
+    fn writers_are_kept_out_after_so_many_restarts() {
+        let mut steps = Steps::new(false);
+        assert!(!steps.restarted(900), "the first step is none");
+        assert!(!steps.restarted(800));
+        for _ in 1..MAX_RESTARTS {
+            assert!(!steps.restarted(900));
+        }
+        assert_eq!(steps.pages(), ROLLBACK_STEP);
+        assert!(steps.restarted(900));
+        assert_eq!(steps.pages(), WAL_STEP);
+        assert!(!steps.restarted(900), "only once");
     }
 }

@@ -2,15 +2,15 @@
 //!
 //! # A capture
 //!
-//! 1. [`header`] looks at the file, [`copy`] takes a private copy of one consistent state of it.
-//! 2. While the copy is streamed into the sink, one thread runs `PRAGMA integrity_check` on it ([`integrity`]) and
-//!    another reads the facts ([`facts`]): they describe exactly the bytes that are stored.
+//! 1. `header` looks at the file, `copy` takes a private copy of one consistent state of it.
+//! 2. While the copy is streamed into the sink, one thread runs `PRAGMA integrity_check` on it (`integrity`) and
+//!    another reads the facts (`facts`): they describe exactly the bytes that are stored.
 //! 3. The copy is removed, whatever happened.
 //!
 //! # A database that did not change
 //!
-//! A copy of a database whose WAL is absent, empty or checkpointed equals its file byte for byte (see [`copy`]). So when
-//! [`memory`] says that the file looks as it did, and everything is in the file, then the file itself is streamed, without copy, check or facts, and without any lock:
+//! A copy of a database whose WAL is absent, empty or checkpointed equals its file byte for byte (see `copy`). So when
+//! `memory` says that the file looks as it did, and everything is in the file, then the file itself is streamed, without copy, check or facts, and without any lock:
 //! a slow storage never keeps a writer waiting. Only if the BLAKE3 digest of what was read equals the one of
 //! the earlier stream, the new stream is finished, with the facts and the integrity of those very bytes. This is
 //! consistent without a lock, because equal bytes are the state that was checked; and it is not stale, because all that was
