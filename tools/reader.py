@@ -1,38 +1,29 @@
 #!/usr/bin/env python3
-"""Read a Strongroom backup repository without Strongroom. Written from docs/format.md alone.
+"""Read a Strongroom backup repository without Strongroom; written from docs/format.md alone.
 
 Needs Python 3.11 with the package `cryptography`, and the programs `age` and `zstd`. `verify` checks level L1 of the
-format, with an identity L1 to L3. `restore` writes to DIR/<asset>/<absolute path>. Plaintext is kept in a private
-directory below $TMPDIR, removed at the end. Each problem is one line on standard error; the exit status is then 1.
-"""
-import argparse, base64, collections, contextlib, functools, glob, hashlib, itertools, json, mmap, operator, os, re
-import signal, subprocess, sys, tempfile
+format, with an identity L1 to L3. `restore` writes to DIR/<asset>/<absolute path>. The keys of epochs lie in a private
+directory below $TMPDIR until the end. Each problem is one line on standard error; the exit status is then 1."""
+import argparse, base64, collections, contextlib, functools, glob, hashlib, itertools, json, operator, os, re, signal
+import subprocess, sys, tempfile
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-MIB = 1 << 20
+MIB, HOLE, UNZSTD, problems = 1 << 20, memoryview(bytes(1 << 20)), ("zstd", "-d", "-c", "-q"), []
 SIGNED, LINE, PACK, FRAME, KEY, PACKS = 64 * MIB, MIB, 64 * MIB, 4 * MIB, 64 << 10, 2**31 - 1  # section 8
 LABEL, NAME, PATH = r"\d{8}-\d{6}Z-[0-9a-z]{4}", r"(?!\.\.?\Z)[^/\0]+", rb"/|(/(?!\.\.?(/|\Z))[^/\0]+)+"
-FIELDS = {  # of the signed documents, those that are not used below
-    "repository": "format deployment name created accepts recipients",
-    "envelope": "format deployment started finished tool scope status repositories assets lock_until"}
+FIELDS = {"repository": "format deployment name created accepts recipients",  # those that are not used below
+          "envelope": "format started finished tool scope status repositories assets lock_until deployment"}
 PLACES = {  # where a line of a manifest may stand, and where it leads
     "manifest": ("start", "top"), "asset": ("top", "asset"), "pack": ("top, asset", None), "stream": ("asset", None),
     "runs": ("asset", None), "result": ("asset", "top"), "end": ("top", "end")}
-UNZSTD, HOLE, problems = ("zstd", "-d", "-c", "-q"), memoryview(bytes(MIB)), []
 object_name, unbase64 = "objects/{0:.2}/{0}.age".format, functools.partial(base64.b64decode, validate=True)
 
-class Problem(Exception):
-    """Something is wrong with an object or a stream; the text begins with its name."""
-class Damage(BaseException):
-    """A manifest that cannot be followed any further, whatever happens to single streams."""
-
+class Problem(Exception): """Something is wrong with an object or a stream; the text begins with its name."""
+class Damage(BaseException): """A manifest that cannot be followed any further, so not a matter of one stream."""
 def must(condition, text):
-    if not condition:
-        raise Problem(text)
-
+    if not condition: raise Problem(text)
 def say(text, to=None):
     print("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text), file=to)
-
 @contextlib.contextmanager
 def reporting(prefix="", also=Exception):
     """Report a problem, once, instead of stopping."""
@@ -42,25 +33,19 @@ def reporting(prefix="", also=Exception):
         if (text := f"{prefix}{problem}") not in problems:
             problems.append(text)
             say("error: " + text, sys.stderr)
-
 def hexes(digits, *values):
     return all(isinstance(v, str) and re.fullmatch("[0-9a-f]{%d}" % digits, v) for v in values)
-
 def ints(*values, low=0, high=2**63 - 1):
     return all(type(v) is int and low <= v <= high for v in values)
-
 def fingerprint(key):
     return hashlib.sha256(bytes.fromhex("302a300506032b6570032100") + unbase64(key)).hexdigest()
-
 def parse(name, raw, fields=""):
-    """Parse JSON that must have these fields, and be of version 1 if it says one."""
+    """Parse a JSON object that must have these fields, and be of version 1 if it says one."""
     doc = json.loads(raw.decode())
     if "format" in doc and not ints(doc["format"], low=1, high=1):
         raise Problem(f"{name}: has format version {doc['format']!r}, this reader knows version 1 only")
-    for field in fields.split():
-        must(field in doc, f"{name}: lacks the field {field}")
+    for field in fields.split(): must(field in doc, f"{name}: lacks the field {field}")
     return doc
-
 @contextlib.contextmanager
 def run(name, source, *command):
     """Feed an open file to a program; all of its output must be read, and it may not fail."""
@@ -77,13 +62,11 @@ class Repository:
     def __init__(self, root):
         self.root, self.sound, self.keys, self.doc, self.backups = root, set(), {}, None, []
         self.glob = lambda pattern: sorted(glob.glob(pattern, root_dir=root))  # other names are no part of a repository
-        for self.doc in self.chain("repository", "repository/" + "[0-9]" * 8):
-            self.keys |= self.doc["writers"]
+        for self.doc in self.chain("repository", "repository/" + "[0-9]" * 8): self.keys |= self.doc["writers"]
         must(self.doc, f"{root}: holds no valid repository document")
         for folder in self.glob("envelopes/" + "[0-9a-f]" * 16):
             for doc in self.chain("envelope", f"{folder}/" + "[0-9]" * 10):
                 self.backups.append(doc | {"objects": len(doc["objects"]), "bytes": sum(dict(doc["objects"]).values())})
-
     def open(self, name, digest=None, size=None):
         """Open an object whose stored bytes have this digest and this size."""
         must(os.path.isfile(os.path.join(self.root, name)), f"{name}: is missing")
@@ -96,11 +79,9 @@ class Repository:
             self.sound.add(name)
             file.seek(0)
         return file
-
     def signed(self, kind, name):
         """The payload of a signed document, once the signature of a writer holds."""
-        with self.open(name) as file:
-            stored = file.read(SIGNED + 1)
+        with self.open(name) as file: stored = file.read(SIGNED + 1)
         must(len(stored) <= SIGNED, f"{name}: is longer than {SIGNED} bytes")
         try:
             sealed, media = parse(name, stored), f"application/vnd.strongroom.{kind}+json"
@@ -126,7 +107,6 @@ class Repository:
         except Exception as error:
             raise error if isinstance(error, Problem) else Problem(f"{name}: is not valid: {error!r}") from None
         return doc | {"file": name, "digest": hashlib.sha256(stored).hexdigest()}
-
     def chain(self, kind, pattern):
         """Yield the good documents of a chain in order; report the others, and every broken link."""
         number, digest = 0, None
@@ -145,30 +125,23 @@ class Backup:
         self.repo, self.doc, self.out, self.tried, self.late = repo, repo.signed("envelope", name), out, set(), []
         self.sizes, self.manifest = dict(self.doc["objects"]), object_name(self.doc["manifest"])
         self.key = os.path.join(tempfile.tempdir, self.doc["epoch"]["id"])
-        self.frame, self.pack = functools.lru_cache(48)(self.read_frame), functools.lru_cache(24)(self.read_pack)
-
+        self.frame, self.pack = functools.lru_cache(48)(self.read_frame), functools.lru_cache(6)(self.read_pack)
     def walk(self, identities):
         """Check the objects (level L1); with identities, verify or restore all that they hold (L2 and L3)."""
         folder, epoch = "epochs/" + self.doc["epoch"]["id"], self.doc["epoch"]["object"]
         for item in [*((object_name(d), d, size) for d, size in self.sizes.items()), (f"{folder}/{epoch}.age", epoch)]:
-            with reporting():
-                self.repo.open(*item).close()
+            with reporting(): self.repo.open(*item).close()
         if identities and not os.path.exists(self.key):
-            with reporting():
-                self.unlock([*self.repo.glob(folder + "/*.age"), f"{folder}/{epoch}.age"], identities)
-        if not os.path.exists(self.key):
-            return
-        with reporting("", Damage), self.decrypt(self.doc["manifest"], UNZSTD) as out:
+            with reporting(): self.unlock([*self.repo.glob(folder + "/*.age"), f"{folder}/{epoch}.age"], identities)
+        if not os.path.exists(self.key): return
+        with reporting("", Damage), self.plain(self.doc["manifest"]) as plain, run(self.manifest, plain, *UNZSTD) as out:
             for stream, runs in itertools.groupby(self.lines(out), operator.itemgetter(0)):
-                with reporting(f"{self.manifest}: {stream['asset']}: {stream['path'].decode(errors='backslashreplace')}: "):
-                    self.restore(stream, runs)
+                name = stream["path"].decode(errors="backslashreplace")
+                with reporting(f"{self.manifest}: {stream['asset']}: {name}: "): self.restore(stream, runs)
         for digest in self.sizes.keys() - self.tried:
-            with reporting(), self.decrypt(digest) as out:
-                collections.deque(iter(lambda: out.read(MIB), b""), 0)
+            with reporting(), self.plain(digest) as out: collections.deque(iter(lambda: out.read(MIB), b""), 0)
         for path, stream in sorted(self.late, key=operator.itemgetter(0), reverse=True):
-            with reporting():
-                dress(path, stream)
-
+            with reporting(): dress(path, stream)
     def unlock(self, names, identities):
         """Open the epoch by one of its objects; the last is the one that the envelope names."""
         for name in names:
@@ -176,21 +149,165 @@ class Backup:
                 with run(name, self.repo.open(name, name[-68:-4]), "age", "-d", *identities) as out:
                     keys = [line for line in out.read(KEY).splitlines() if line and line[:1] != b"#"]
                 must(len(keys) == 1 and keys[0].startswith(b"AGE-SECRET-KEY-1"), f"{name}: is not an identity")
-                with open(self.key, "wb") as key:
-                    return key.write(keys[0])
+                with open(self.key, "wb") as key: return key.write(keys[0])
             except Problem:
-                if name == names[-1]:
-                    raise
-
-    @contextlib.contextmanager
-    def decrypt(self, digest, *more):
+                if name == names[-1]: raise
+    def plain(self, digest):
         self.tried.add(digest)
         name = object_name(digest)
-        with run(name, self.repo.open(name, digest, self.sizes[digest]), "age", "-d", "-i", self.key) as plain:
-            if more: ...
-
+        return run(name, self.repo.open(name, digest, self.sizes[digest]), "age", "-d", "-i", self.key)
     def read_pack(self, digest):
-        with self.decrypt(digest) as out, tempfile.TemporaryFile() as plain:
-            plain.write(out.read(PACK) or b"\0")  # an empty file could not be mapped
-            plain.flush()
-            return mmap.mmap(plain.fileno(), 0)
+        with self.plain(digest) as out: return out.read(PACK)
+    def read_frame(self, digest, start):
+        """The content of the zstd frame that begins at an offset of a pack (RFC 8878, section 3.1.1)."""
+        name, data, block = object_name(digest), self.pack(digest), 0
+        number = lambda at, length: int.from_bytes(data[at:at + length], "little")
+        flags = number(start + 4, 1)
+        single, length = flags >> 5 & 1, (flags >> 5 & 1, 2, 4, 8)[flags >> 6]
+        at = start + 5 + (1 - single) + (0, 1, 2, 4)[flags & 3]  # after the window descriptor and the dictionary ID
+        size, at = number(at, length) + (256 if length == 2 else 0), at + length
+        must(number(start, 4) == 0xFD2FB528 and length and size <= FRAME, f"{name}: no frame of valid size at {start}")
+        while not block & 1 and at + 3 <= len(data):
+            block = number(at, 3)
+            at += 3 + (1 if block >> 1 & 3 == 1 else block >> 3)
+        at += 4 * (flags >> 2 & 1)  # checksum
+        must(block & 1 and at <= len(data), f"{name}: the frame at {start} is cut off")
+        frame = tempfile.TemporaryFile()
+        frame.write(data[start:at])
+        frame.seek(0)
+        with run(name, frame, *UNZSTD) as out: return out.read(size)
+    def content(self, stream, runs):
+        """The content of a stream in pieces; those of holes are slices of HOLE."""
+        if stream["content"] == "artifact":
+            with self.plain(stream["object"]) as plain, run(object_name(stream["object"]), plain, *UNZSTD) as out:
+                yield from iter(lambda: out.read(MIB), b"")
+        for pack, frame, offset, length in (run for _, run in runs if run):
+            piece = self.frame(pack, frame)[offset:offset + length] if pack else b""
+            must(not pack or len(piece) == length, f"{pack and object_name(pack)}: the frame at {frame} is too short")
+            yield from [piece] if pack else (HOLE[:length - at] for at in range(0, length, MIB))
+    def copy(self, stream, runs, file):
+        """Write the content of a stream to a file, and check it."""
+        digest, size = hashlib.sha256(), 0
+        for piece in self.content(stream, runs):
+            digest.update(piece)
+            size += len(piece)
+            must(size <= stream["size"], f"has more than {stream['size']} bytes")
+            file.seek(len(piece), os.SEEK_CUR) if isinstance(piece, memoryview) else file.write(piece)
+        must(size == stream["size"], f"has {size} bytes instead of {stream['size']}")
+        must(digest.hexdigest() == stream["sha256"], f"has the SHA-256 {digest.hexdigest()}")
+    def lines(self, source):
+        """Check the manifest line by line; yield (stream, None) for a stream, (stream, run) for each of its runs."""
+        where, place, counts, packs, left = self.manifest, "start", collections.Counter(), [], 0
+        try:
+            for number, line in enumerate(iter(lambda: source.readline(LINE + 1), b""), 1):
+                where = f"{self.manifest}: line {number}"
+                must(len(line.removesuffix(b"\n")) <= LINE, f"{where}: is longer than {LINE} bytes")
+                doc = parse(where, line)
+                kind = doc["type"]
+                must(place in PLACES[kind][0] and (not left or kind in ("pack", "runs")),
+                     f"{where}: a line of type {kind} is out of place, {left} bytes of content are due")
+                place = PLACES[kind][1] or place
+                counts[kind] += 1
+                if kind == "manifest":
+                    same = all(doc[key] == self.doc[key] for key in ("format", "deployment", "label", "repository"))
+                    must(same, f"{where}: is of another backup")
+                elif kind == "asset": asset, kinds = re.fullmatch(NAME, doc["name"])[0], {}
+                elif kind == "result": must(doc["name"] == asset, f"{where}: is the result of another asset")
+                elif kind == "pack":
+                    must(doc["object"] in self.sizes and len(packs) < PACKS, f"{where}: is no object of the backup")
+                    packs.append(doc["object"])
+                elif kind == "stream":
+                    stream = self.stream(where, doc | {"asset": asset, "line": number}, kinds)
+                    left = stream["size"] if stream.get("content") == "packed" else 0
+                    yield stream, None
+                elif kind == "runs":
+                    for pack, frame, offset, length in doc["runs"]:
+                        must(ints(pack, low=-1, high=len(packs) - 1) and ints(frame, high=PACK - 1) and ints(offset)
+                             and ints(length, low=1, high=left), f"{where}: a run is not valid or exceeds the size")
+                        left, counts["run"] = left - length, counts["run"] + 1
+                        yield stream, (packs[pack] if pack >= 0 else None, frame, offset, length)
+                elif kind == "end":
+                    good = all(ints(doc[k + "s"]) and doc[k + "s"] == counts[k] for k in ("asset", "stream", "run"))
+                    must(good, f"{where}: the counts differ")
+            must(place == "end", f"{self.manifest}: the end line is missing")
+        except Exception as error:
+            raise Damage(error if isinstance(error, Problem) else f"{where}: is not valid: {error!r}") from None
+    def stream(self, where, doc, kinds):
+        """Check a stream line; its names and attributes become bytes."""
+        kind, content, (seconds, nanoseconds) = doc["kind"], doc.get("content"), doc["mtime"]
+        for key in ("path", "target") if kind in ("symlink", "hardlink") else ("path",):
+            doc[key] = doc[key].encode() if key in doc else unbase64(doc[key + "_base64"])
+        doc["xattrs"] = {key: unbase64(value) for key, value in doc.get("xattrs", {}).items()}
+        must(ints(doc["mode"], high=0o7777) and ints(doc["uid"], doc["gid"], high=2**32 - 2) and
+             ints(seconds, low=-2**63) and ints(nanoseconds, high=10**9 - 1), f"{where}: a number is not valid")
+        must(content is None if kind in ("directory", "symlink", "hardlink") else kind in ("file", "database") and
+             ints(doc["size"]) and hexes(64, doc["sha256"]) and (content == "packed" or content == "artifact" and
+             doc["object"] in self.sizes), f"{where}: the kind or the content is not valid")
+        must(re.fullmatch(PATH, doc["path"]) and doc["path"] not in kinds, f"{where}: the path is not valid or not new")
+        must(kind != "hardlink" or kinds.get(doc["target"]) == "file", f"{where}: the target is no file before it")
+        kinds[doc["path"]] = kind
+        return doc
+    def below(self, stream, path):
+        """Where a path is restored to; its directory is made, and no symbolic link leads to it."""
+        path = os.path.join(self.out, stream["asset"].encode(), path.lstrip(b"/"))
+        folder = os.path.dirname(path)
+        must(os.path.realpath(folder) == folder and not os.path.islink(path), "is at or behind a symbolic link")
+        os.makedirs(folder, exist_ok=True)
+        return path
+    def restore(self, stream, runs):
+        kind, path = stream["kind"], self.out and self.below(stream, stream["path"])
+        if not path:
+            with open(os.devnull, "wb") as file: return kind in ("file", "database") and self.copy(stream, runs, file)
+        if kind == "hardlink": return os.link(self.below(stream, stream["target"]), path, follow_symlinks=False)
+        if kind == "directory":
+            os.makedirs(path, exist_ok=True)
+            return self.late.append((path, stream))
+        if kind == "symlink": os.symlink(stream["target"], path)
+        else:
+            with open(path, "xb") as file, contextlib.ExitStack() as failed:  # 0600, by the umask
+                failed.callback(os.unlink, path)
+                self.copy(stream, runs, file)
+                file.truncate(stream["size"])
+                failed.pop_all()
+        dress(path, stream)
+
+def dress(path, stream):
+    """Give what is restored its owner (when root), attributes, mode and time."""
+    if os.geteuid() == 0: os.chown(path, stream["uid"], stream["gid"], follow_symlinks=False)
+    for name, value in stream["xattrs"].items(): os.setxattr(path, name, value, follow_symlinks=False)
+    if stream["kind"] != "symlink": os.chmod(path, stream["mode"])
+    os.utime(path, ns=(stream["mtime"][0] * 10**9 + stream["mtime"][1],) * 2, follow_symlinks=False)
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("command", choices=("list", "verify", "restore"))
+    parser.add_argument("repository", metavar="REPO_DIR")
+    parser.add_argument("--label", default="all", help="LABEL, latest or (not for restore) all")
+    parser.add_argument("--identity", metavar="FILE", nargs="+", action="extend", default=[])
+    parser.add_argument("--out", metavar="DIR")
+    args = parser.parse_args()
+    restore, label, out = args.command == "restore", args.label, args.out
+    if not re.fullmatch(LABEL + "|latest|all", label) or restore and not (label != "all" and args.identity and out):
+        parser.error("LABEL is not valid, or restore lacks --label, --identity or --out")
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP): signal.signal(number, lambda *_: sys.exit(1))
+    os.umask(0o077)
+    with reporting(), tempfile.TemporaryDirectory() as tempfile.tempdir:
+        repo = Repository(args.repository)
+        chosen = [b for b in repo.backups if label in ("all", "latest", b["label"])]
+        must(label != "latest" or len({b["writer"] for b in chosen}) < 2, "envelopes: several writers, give a label")
+        chosen = chosen[-1:] if label == "latest" else chosen
+        must(chosen or label == "all", f"envelopes: no valid one has the label {label}")
+        if restore:
+            os.makedirs(out, exist_ok=True)
+            must(not os.listdir(out), f"{out}: is not empty")
+        for key in repo.keys.values() if args.command == "list" else (): say(f"writer {fingerprint(key)}")
+        for backup in chosen:
+            before = len(problems)
+            if args.command != "list":
+                identities = [word for file in args.identity for word in ("-i", os.path.abspath(file))]
+                Backup(repo, backup["file"], restore and os.fsencode(os.path.realpath(out))).walk(identities)
+            say("{label}: run {run}, {status}, {scope}, {objects} objects, {bytes} bytes".format(**backup)
+                + ", FAILED" * (len(problems) > before))
+    sys.exit(1 if problems else 0)
+
+if __name__ == "__main__": main()

@@ -9,10 +9,17 @@ use crate::command;
 /// Backs up a certificate authority, PKI or secrets server whole, keeps the backups sealed and apart, and restores
 /// them exactly.
 #[derive(Parser)]
-#[command(name = "strongroom", version, max_term_width = 100, arg_required_else_help = true)]
-#[command(after_help = "Exit status: 0 done, 1 failed, 2 wrong usage or configuration, 3 done with problems, \
+#[command(
+    name = "strongroom",
+    version,
+    max_term_width = 100,
+    arg_required_else_help = true
+)]
+#[command(
+    after_help = "Exit status: 0 done, 1 failed, 2 wrong usage or configuration, 3 done with problems, \
 4 refused before anything was changed, 10 no repository, 11 another run is at work, 12 wrong identity, \
-130 interrupted.\n\nFirst steps: `strongroom demo`, then `strongroom init`.")]
+130 interrupted.\n\nFirst steps: `strongroom demo`, then `strongroom init`."
+)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -24,7 +31,14 @@ pub(crate) struct Cli {
 #[derive(Args)]
 pub(crate) struct Global {
     /// The configuration file [default: ./strongroom.toml, then /etc/strongroom/strongroom.toml]
-    #[arg(short, long, global = true, value_name = "FILE", env = "STRONGROOM_CONFIG", hide_env_values = true)]
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "STRONGROOM_CONFIG",
+        hide_env_values = true
+    )]
     pub(crate) config: Option<PathBuf>,
     /// Print one JSON document, and progress as JSON Lines on standard error
     #[arg(long, global = true)]
@@ -72,7 +86,7 @@ pub(crate) enum Command {
 }
 
 /// Which identities open a backup.
-#[derive(Args)]
+#[derive(Args, Default)]
 pub(crate) struct IdentityOptions {
     /// A file with an identity that opens the backup; may be given several times
     #[arg(short, long, value_name = "FILE")]

@@ -3,6 +3,7 @@
 mod cli;
 mod command;
 mod config;
+mod demo;
 mod environment;
 mod failure;
 mod identity;
@@ -34,8 +35,13 @@ fn main() -> ExitCode {
         report.failure(&failure);
         return ExitCode::from(failure.exit.status());
     }
-    let around =
-        Surroundings { global: cli.global, environment, report, cancel, clock: SystemClock };
+    let around = Surroundings {
+        global: cli.global,
+        environment,
+        report,
+        cancel,
+        clock: SystemClock,
+    };
     let exit = match command::run(cli.command, &around) {
         Ok(exit) => exit,
         Err(failure) => {

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use strongroom_core::format::envelope::Status;
 use strongroom_core::format::manifest::{Asset, AssetResult, Stream};
 use strongroom_core::format::seal::BoxedIdentity;
 use strongroom_core::plan::restore::RestoreAsset;
-use strongroom_core::format::envelope::Status;
 use strongroom_core::repository::Repository;
 use strongroom_core::repository::reader::{BackupReader, Item};
 
@@ -44,7 +44,11 @@ pub(crate) fn open<'r>(
 ) -> Result<Vec<(&'r str, BackupReader<'r>)>, Failure> {
     let holds = |name: &String| {
         run.envelopes.values().any(|stored| {
-            stored.envelope.assets.iter().any(|asset| asset.name == *name)
+            stored
+                .envelope
+                .assets
+                .iter()
+                .any(|asset| asset.name == *name)
         })
     };
     if let Some(missing) = only.iter().find(|name| !holds(name)) {
@@ -65,9 +69,7 @@ pub(crate) fn open<'r>(
         .into_iter()
         .map(|(name, stored)| {
             let reader = BackupReader::open(&repositories[name], &stored.envelope, identities)
-                .map_err(|error| {
-                    Failure::from(error).context(format_args!("repository {name}"))
-                })?;
+                .map_err(|error| Failure::from(error).context(format_args!("repository {name}")))?;
             Ok((name.as_str(), reader))
         })
         .collect()
@@ -82,8 +84,9 @@ pub(crate) fn assets(
     for (name, reader) in readers {
         let mut manifest = reader.manifest()?;
         let mut current: Option<(Asset, Vec<Stream>)> = None;
-        while let Some(item) =
-            manifest.next_item().map_err(|error| reader.manifest_error(error))?
+        while let Some(item) = manifest
+            .next_item()
+            .map_err(|error| reader.manifest_error(error))?
         {
             match item {
                 Item::Asset(asset) => {
@@ -98,7 +101,12 @@ pub(crate) fn assets(
                 Item::Result(result) => {
                     if let Some((asset, streams)) = current.take() {
                         let repository = (*name).to_owned();
-                        all.push(OpenedAsset { repository, asset, streams, result });
+                        all.push(OpenedAsset {
+                            repository,
+                            asset,
+                            streams,
+                            result,
+                        });
                     }
                 }
             }

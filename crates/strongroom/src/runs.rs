@@ -27,19 +27,30 @@ impl Run {
     /// The repositories that it wrote to and that have no envelope of it.
     pub(crate) fn missing(&self) -> Vec<&str> {
         let named = self.any().repositories.iter().map(String::as_str);
-        named.filter(|name| !self.envelopes.contains_key(*name)).collect()
+        named
+            .filter(|name| !self.envelopes.contains_key(*name))
+            .collect()
     }
 
     /// Whether every repository has it and calls it complete.
     pub(crate) fn status(&self) -> Status {
-        let complete =
-            self.envelopes.values().all(|stored| stored.envelope.status == Status::Complete);
-        if complete && self.missing().is_empty() { Status::Complete } else { Status::Incomplete }
+        let complete = self
+            .envelopes
+            .values()
+            .all(|stored| stored.envelope.status == Status::Complete);
+        if complete && self.missing().is_empty() {
+            Status::Complete
+        } else {
+            Status::Incomplete
+        }
     }
 
     /// The bytes of everything in it.
     pub(crate) fn size_bytes(&self) -> u64 {
-        let assets = self.envelopes.values().flat_map(|stored| &stored.envelope.assets);
+        let assets = self
+            .envelopes
+            .values()
+            .flat_map(|stored| &stored.envelope.assets);
         assets.map(|asset| asset.size_bytes).sum()
     }
 }
@@ -56,20 +67,27 @@ impl Runs {
         let mut runs: BTreeMap<(u64, Label), Run> = BTreeMap::new();
         let mut problems = Vec::new();
         for (name, repository) in repositories {
-            let catalogue = repository.catalogue().map_err(|error| {
-                Failure::from(error).context(format_args!("repository {name}"))
-            })?;
+            let catalogue = repository
+                .catalogue()
+                .map_err(|error| Failure::from(error).context(format_args!("repository {name}")))?;
             let named = |problem| format!("repository {name}: {problem}");
             problems.extend(catalogue.problems.into_iter().map(named));
             for stored in catalogue.backups {
                 let (number, label) = (stored.envelope.run, stored.envelope.label.clone());
                 runs.entry((number, label.clone()))
-                    .or_insert_with(|| Run { label, number, envelopes: BTreeMap::new() })
+                    .or_insert_with(|| Run {
+                        label,
+                        number,
+                        envelopes: BTreeMap::new(),
+                    })
                     .envelopes
                     .insert(name.clone(), stored);
             }
         }
-        Ok(Self { all: runs.into_values().collect(), problems })
+        Ok(Self {
+            all: runs.into_values().collect(),
+            problems,
+        })
     }
 
     /// The run that `label` names; `latest` is the newest complete one of all assets.
@@ -77,9 +95,7 @@ impl Runs {
         if label == "latest" {
             let mut newest_first = self.all.iter().rev();
             return newest_first
-                .find(|run| {
-                    run.status() == Status::Complete && run.any().scope == Scope::All
-                })
+                .find(|run| run.status() == Status::Complete && run.any().scope == Scope::All)
                 .ok_or_else(|| self.no_latest());
         }
         self.all.iter().find(|run| run.label.as_str() == label).ok_or_else(|| {

@@ -41,7 +41,11 @@ pub(crate) struct Surroundings {
 impl Surroundings {
     /// The configuration file that is meant, whether it exists or not.
     pub(crate) fn configuration_file(&self) -> PathBuf {
-        let named = self.global.config.clone().or_else(|| self.environment.config.clone());
+        let named = self
+            .global
+            .config
+            .clone()
+            .or_else(|| self.environment.config.clone());
         named.unwrap_or_else(|| {
             let found = CONFIGURATIONS.iter().find(|path| Path::new(path).exists());
             found.unwrap_or(&CONFIGURATIONS[0]).into()
@@ -51,7 +55,10 @@ impl Surroundings {
     /// Reads the configuration.
     pub(crate) fn session(&self) -> Result<Session<'_>, Failure> {
         let config = Config::load(&self.configuration_file())?;
-        Ok(Session { config, around: self })
+        Ok(Session {
+            config,
+            around: self,
+        })
     }
 
     /// The identities that a command was given: by option, by environment, as credentials of systemd, or typed.
@@ -66,20 +73,26 @@ impl Surroundings {
         if files.is_empty() {
             files = self.environment.credential_identities().map_err(io(
                 "read",
-                self.environment.credentials_directory.as_deref().unwrap_or(Path::new("")),
+                self.environment
+                    .credentials_directory
+                    .as_deref()
+                    .unwrap_or(Path::new("")),
             ))?;
         }
         if files.is_empty() {
             return Ok(identity::typed()?);
         }
-        let passphrase_file =
-            options.passphrase_file.clone().or_else(|| self.environment.passphrase_file.clone());
+        let passphrase_file = options
+            .passphrase_file
+            .clone()
+            .or_else(|| self.environment.passphrase_file.clone());
         let loaded = match passphrase_file {
             Some(file) => identity::load(&files, &identity::PassphraseFile(file))?,
             None => identity::load(&files, &identity::Terminal)?,
         };
         for warning in &loaded.warnings {
-            self.report.problem(format!("{warning}. {}", warning.hint()));
+            self.report
+                .problem(format!("{warning}. {}", warning.hint()));
         }
         Ok(loaded.identities)
     }
@@ -88,7 +101,10 @@ impl Surroundings {
     pub(crate) fn has_identity(&self, options: &IdentityOptions) -> bool {
         !options.identity.is_empty()
             || self.environment.identity_file.is_some()
-            || self.environment.credential_identities().is_ok_and(|files| !files.is_empty())
+            || self
+                .environment
+                .credential_identities()
+                .is_ok_and(|files| !files.is_empty())
     }
 }
 
@@ -124,8 +140,7 @@ impl Session<'_> {
             return Err(Failure::new(Exit::Refused, "writer-key-exposed", message)
                 .hint(format!("chmod 600 {}", file.display())));
         }
-        WriterKey::from_pem(&text)
-            .map_err(|error| Failure::from(error).context(file.display()))
+        WriterKey::from_pem(&text).map_err(|error| Failure::from(error).context(file.display()))
     }
 
     /// Opens the storage of a repository.
@@ -164,7 +179,8 @@ impl Session<'_> {
     /// Opens all repositories of the configuration, by name.
     pub(crate) fn repositories(&self) -> Result<BTreeMap<String, Repository>, Failure> {
         let all = self.config.repositories.values();
-        all.map(|config| Ok((config.name.clone(), self.repository(config)?))).collect()
+        all.map(|config| Ok((config.name.clone(), self.repository(config)?)))
+            .collect()
     }
 
     /// What this host remembers of a repository.
@@ -185,30 +201,43 @@ impl Session<'_> {
             source: asset.source().to_owned(),
             repository: self.config.repository_of(asset).name.clone(),
         });
-        let repositories = self.config.repositories.values().map(|repository| RepositoryOutline {
-            name: repository.name.clone(),
-            accepts: repository.accepts.clone(),
-        });
+        let repositories = self
+            .config
+            .repositories
+            .values()
+            .map(|repository| RepositoryOutline {
+                name: repository.name.clone(),
+                accepts: repository.accepts.clone(),
+            });
         (assets.collect(), repositories.collect())
     }
 
     /// The sources of all assets, by name.
     pub(crate) fn sources(&self) -> BTreeMap<String, Box<dyn Source>> {
-        self.config.assets.iter().map(|asset| (asset.name.clone(), source(asset))).collect()
+        self.config
+            .assets
+            .iter()
+            .map(|asset| (asset.name.clone(), source(asset)))
+            .collect()
     }
 }
 
 /// The source that reads an asset.
 fn source(asset: &AssetConfig) -> Box<dyn Source> {
     match &asset.settings {
-        Settings::Files { paths, exclude, certificate } => {
-            Box::new(FilesSource::new(FilesSettings {
-                paths: paths.iter().map(|path| path.to_string_lossy().into_owned()).collect(),
-                exclude: exclude.clone(),
-                certificate: certificate.clone(),
-                class: asset.class,
-            }))
-        }
+        Settings::Files {
+            paths,
+            exclude,
+            certificate,
+        } => Box::new(FilesSource::new(FilesSettings {
+            paths: paths
+                .iter()
+                .map(|path| path.to_string_lossy().into_owned())
+                .collect(),
+            exclude: exclude.clone(),
+            certificate: certificate.clone(),
+            class: asset.class,
+        })),
         Settings::Sqlite { path, newest } => Box::new(SqliteSource::new(SqliteSettings {
             path: path.clone(),
             newest: newest.clone(),

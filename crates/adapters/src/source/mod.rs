@@ -2,6 +2,8 @@
 
 use strongroom_core::source::Restorer;
 
+#[cfg(any(feature = "source-files", feature = "source-sqlite"))]
+mod entry;
 #[cfg(feature = "source-files")]
 pub mod files;
 #[cfg(feature = "source-sqlite")]

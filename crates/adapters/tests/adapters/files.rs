@@ -509,6 +509,7 @@ fn prove(settings: &FilesSettings, facts: &serde_json::Value, sink: &RecordingSi
         settings: &settings,
         facts,
         files: &files,
+        all_files: &files,
     };
     let restorer = restorer("files").expect("is registered");
     restorer.prove(&asset).expect("proves")

@@ -36,12 +36,13 @@ impl Directory {
 
     /// Opens the directory at `path`, which lies at or below `root`; links below `root` are refused.
     ///
-    /// Missing directories are created 0700 when `created` is given, and their paths added to it.
+    /// Missing directories, `root` among them, are created 0700 when `created` is given, and their paths added to it.
     pub(super) fn open(
         root: &Path,
         path: &Path,
         mut created: Option<&mut Vec<PathBuf>>,
     ) -> io::Result<Self> {
+        let root = root.ancestors().find(|root| root.is_dir()).unwrap_or(root);
         let mut directory = Self::open_root(root)?;
         let relative = path.strip_prefix(root).map_err(|_| {
             io::Error::new(

@@ -243,6 +243,12 @@ pub trait Restorer: Send + Sync {
         Ok(None)
     }
 
+    /// Whether the digest of its streams already shows all that [`Restorer::prove`] would show, because the
+    /// facts were taken from those very bytes and nothing else has a part in them. A restore then asks no further; `verify` does.
+    fn is_proved_by_digest(&self) -> bool {
+        false
+    }
+
     /// Proves a restored asset (L4) against the facts that were captured with it.
     fn prove(&self, asset: &RestoredAsset<'_>) -> Result<Proof, CaptureError>;
 }

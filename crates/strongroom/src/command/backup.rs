@@ -20,7 +20,7 @@ use crate::session::{Session, Surroundings};
 pub(crate) const TOOL: &str = concat!("strongroom ", env!("CARGO_PKG_VERSION"));
 
 /// Arguments of `backup`.
-#[derive(Args)]
+#[derive(Args, Default)]
 pub(crate) struct BackupArgs {
     /// The assets to back up; all of the configuration if none is named
     #[arg(value_name = "ASSET")]
@@ -57,7 +57,14 @@ pub(crate) fn take(session: &Session<'_>, plan: &BackupPlan) -> Result<BackupRep
         };
         let repository = session.repository(config)?;
         let state = session.state(name)?;
-        repositories.insert(name.clone(), BackupRepository { repository, state, sealing });
+        repositories.insert(
+            name.clone(),
+            BackupRepository {
+                repository,
+                state,
+                sealing,
+            },
+        );
     }
     let around = session.around;
     let progress = Progress::new(&around.report);
@@ -117,7 +124,10 @@ fn dry_run(session: &Session<'_>, plan: &BackupPlan) -> Result<Exit, Failure> {
         }
     }
     report.heading("A backup would read, in this order:");
-    report.answer(table(&["asset", "class", "repository", ">files", ">size"], rows));
+    report.answer(table(
+        &["asset", "class", "repository", ">files", ">size"],
+        rows,
+    ));
     for problem in &problems {
         report.problem(problem);
     }
@@ -127,7 +137,11 @@ fn dry_run(session: &Session<'_>, plan: &BackupPlan) -> Result<Exit, Failure> {
     report.document(json!({
         "dry_run": true, "assets": documents, "problems": problems, "not_covered": missing,
     }));
-    Ok(if problems.is_empty() { Exit::Done } else { Exit::Problems })
+    Ok(if problems.is_empty() {
+        Exit::Done
+    } else {
+        Exit::Problems
+    })
 }
 
 /// Names what no asset covers.
@@ -154,8 +168,16 @@ fn print(to: &Report, report: &BackupReport) {
             duration(asset.seconds),
         ]
     });
-    let headings =
-        ["asset", "class", "repository", "status", ">size", ">new", ">stored", ">time"];
+    let headings = [
+        "asset",
+        "class",
+        "repository",
+        "status",
+        ">size",
+        ">new",
+        ">stored",
+        ">time",
+    ];
     to.line(table(&headings, rows.collect()));
     for asset in &report.assets {
         let name = &asset.outline.name;
@@ -173,7 +195,11 @@ fn print(to: &Report, report: &BackupReport) {
         to.note(note);
     }
     print_not_covered(to, &report.not_covered);
-    let size: u64 = report.assets.iter().map(|asset| asset.stats.size_bytes).sum();
+    let size: u64 = report
+        .assets
+        .iter()
+        .map(|asset| asset.stats.size_bytes)
+        .sum();
     let (status, color) = match report.status {
         Status::Complete => ("complete", "32"),
         Status::Incomplete => ("INCOMPLETE", "31"),
@@ -193,7 +219,10 @@ fn print(to: &Report, report: &BackupReport) {
 }
 
 fn document(report: &BackupReport) -> Value {
-    let assets = report.assets.iter().map(|asset| asset_document(report, asset));
+    let assets = report
+        .assets
+        .iter()
+        .map(|asset| asset_document(report, asset));
     json!({
         "label": report.label,
         "run": report.run,
@@ -232,7 +261,10 @@ fn reasons(report: &BackupReport) -> Vec<String> {
     assets
         .flat_map(|asset| {
             let name = &asset.outline.name;
-            asset.problems.iter().map(move |problem| format!("asset {name}: {problem}"))
+            asset
+                .problems
+                .iter()
+                .map(move |problem| format!("asset {name}: {problem}"))
         })
         .collect()
 }

@@ -30,7 +30,12 @@ pub(crate) fn run(_: &CheckArgs, around: &Surroundings) -> Result<Exit, Failure>
     for finding in &findings {
         print(&session, finding);
     }
-    let count = |severity| findings.iter().filter(|finding| finding.severity == severity).count();
+    let count = |severity| {
+        findings
+            .iter()
+            .filter(|finding| finding.severity == severity)
+            .count()
+    };
     let (problems, warnings) = (count(Severity::Problem), count(Severity::Warning));
     report.line(match (problems, warnings) {
         (0, 0) => "Everything is ready for the next backup.".to_owned(),
@@ -40,7 +45,11 @@ pub(crate) fn run(_: &CheckArgs, around: &Surroundings) -> Result<Exit, Failure>
     report.document(json!({
         "findings": findings, "problems": problems, "warnings": warnings,
     }));
-    Ok(if problems + warnings == 0 { Exit::Done } else { Exit::Problems })
+    Ok(if problems + warnings == 0 {
+        Exit::Done
+    } else {
+        Exit::Problems
+    })
 }
 
 fn print(session: &Session<'_>, finding: &Finding) {
@@ -89,11 +98,20 @@ fn look(session: &Session<'_>) -> Inventory {
 
 fn writer_key(session: &Session<'_>) -> (WriterKeySeen, Option<WriterId>) {
     let path = session.config.writer.key_file.clone();
-    let mode = std::fs::metadata(&path).ok().map(|metadata| metadata.mode() & 0o7777);
+    let mode = std::fs::metadata(&path)
+        .ok()
+        .map(|metadata| metadata.mode() & 0o7777);
     let key = session.writer_key();
     let writer = key.as_ref().ok().map(|key| key.signing.id());
     let unusable = key.err().map(|failure| failure.message);
-    (WriterKeySeen { path, mode, unusable }, writer)
+    (
+        WriterKeySeen {
+            path,
+            mode,
+            unusable,
+        },
+        writer,
+    )
 }
 
 fn assets(session: &Session<'_>) -> Vec<AssetSeen> {
@@ -105,8 +123,13 @@ fn assets(session: &Session<'_>) -> Vec<AssetSeen> {
         .iter()
         .map(|asset| {
             let source = &sources[&asset.name];
-            let names_certificate =
-                matches!(&asset.settings, Settings::Files { certificate: Some(_), .. });
+            let names_certificate = matches!(
+                &asset.settings,
+                Settings::Files {
+                    certificate: Some(_),
+                    ..
+                }
+            );
             let prove = asset.class == Class::Key && names_certificate;
             AssetSeen {
                 name: asset.name.clone(),
@@ -131,7 +154,10 @@ fn opened(
     let document = repository.document();
     let catalogue = repository.catalogue()?;
     let configured: BTreeSet<&String> = config.recipients.iter().collect();
-    let newest = catalogue.backups.iter().max_by_key(|stored| stored.envelope.run);
+    let newest = catalogue
+        .backups
+        .iter()
+        .max_by_key(|stored| stored.envelope.run);
     let newest = newest.map(|stored| (stored.envelope.label.clone(), stored.envelope.started));
     let mut rolled_back_from = None;
     if let Some(writer) = writer

@@ -17,6 +17,8 @@ pub(crate) struct CompletionsArgs {
 pub(crate) fn run(args: &CompletionsArgs, around: &Surroundings) -> Result<Exit, Failure> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "strongroom", &mut script);
-    around.report.answer(String::from_utf8_lossy(&script).trim_end());
+    around
+        .report
+        .answer(String::from_utf8_lossy(&script).trim_end());
     Ok(Exit::Done)
 }

@@ -75,7 +75,10 @@ fn print(report: &Report, changes: &[Change], facts: &[FactChange]) {
             format!(" ({})", change.details.join(", "))
         };
         let path = shown_path(&change.path);
-        report.answer(format!("{:8} {}  {path}{details}", change.kind, change.asset));
+        report.answer(format!(
+            "{:8} {}  {path}{details}",
+            change.kind, change.asset
+        ));
     }
     for (asset, fact, before, after) in facts {
         report.answer(format!("fact     {asset}  {fact}: {before} -> {after}"));
@@ -87,7 +90,10 @@ type Streams<'s> = BTreeMap<(&'s str, &'s PathBuf), &'s Stream>;
 fn streams(assets: &[OpenedAsset]) -> Streams<'_> {
     let all = assets.iter().flat_map(|asset| {
         let name = asset.asset.name.as_str();
-        asset.streams.iter().map(move |stream| ((name, &stream.path), stream))
+        asset
+            .streams
+            .iter()
+            .map(move |stream| ((name, &stream.path), stream))
     });
     all.collect()
 }
@@ -133,7 +139,10 @@ fn details(old: &Stream, new: &Stream) -> Vec<String> {
         details.push(format!("mode {:04o} -> {:04o}", old.mode, new.mode));
     }
     if (old.uid, old.gid) != (new.uid, new.gid) {
-        details.push(format!("owner {}:{} -> {}:{}", old.uid, old.gid, new.uid, new.gid));
+        details.push(format!(
+            "owner {}:{} -> {}:{}",
+            old.uid, old.gid, new.uid, new.gid
+        ));
     }
     if old.target != new.target {
         details.push("target".to_owned());
@@ -151,7 +160,9 @@ fn facts(before: &[OpenedAsset], after: &[OpenedAsset]) -> Vec<FactChange> {
     let mut changed = Vec::new();
     for new in after {
         let name = &new.asset.name;
-        let Some(old) = before.iter().find(|old| old.asset.name == *name) else { continue };
+        let Some(old) = before.iter().find(|old| old.asset.name == *name) else {
+            continue;
+        };
         let (mut old_facts, mut new_facts) = (BTreeMap::new(), BTreeMap::new());
         flatten("", &old.result.facts, &mut old_facts);
         flatten("", &new.result.facts, &mut new_facts);
@@ -159,9 +170,8 @@ fn facts(before: &[OpenedAsset], after: &[OpenedAsset]) -> Vec<FactChange> {
         names.sort();
         names.dedup();
         for fact in names {
-            let value = |facts: &BTreeMap<String, Value>| {
-                facts.get(fact).cloned().unwrap_or(Value::Null)
-            };
+            let value =
+                |facts: &BTreeMap<String, Value>| facts.get(fact).cloned().unwrap_or(Value::Null);
             let (old, new) = (value(&old_facts), value(&new_facts));
             if old != new {
                 changed.push((name.clone(), fact.clone(), old, new));
@@ -176,8 +186,11 @@ fn flatten(name: &str, value: &Value, facts: &mut BTreeMap<String, Value>) {
     match value {
         Value::Object(fields) => {
             for (field, value) in fields {
-                let name =
-                    if name.is_empty() { field.clone() } else { format!("{name}.{field}") };
+                let name = if name.is_empty() {
+                    field.clone()
+                } else {
+                    format!("{name}.{field}")
+                };
                 flatten(&name, value, facts);
             }
         }

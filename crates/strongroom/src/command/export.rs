@@ -50,7 +50,12 @@ pub(crate) fn run(args: &ExportArgs, around: &Surroundings) -> Result<Exit, Fail
     let progress = Progress::new(&around.report);
     let context = super::restore::context(around, &progress);
     let readers: Vec<_> = readers.into_iter().map(|(_, reader)| reader).collect();
-    let done = restore::restore(&consent, &session.config.writer.state_dir, &readers, &context)?;
+    let done = restore::restore(
+        &consent,
+        &session.config.writer.state_dir,
+        &readers,
+        &context,
+    )?;
     let sums = sums(&target, &out, &assets);
     write(&out.join("SHA256SUMS"), &sums)?;
     let facts = assets.iter().map(|asset| {
@@ -79,7 +84,11 @@ pub(crate) fn run(args: &ExportArgs, around: &Surroundings) -> Result<Exit, Fail
         "label": run.label, "out": out, "items": done.items, "bytes": done.bytes,
         "problems": done.problems, "notes": done.notes,
     }));
-    Ok(if done.problems.is_empty() { Exit::Done } else { Exit::Problems })
+    Ok(if done.problems.is_empty() {
+        Exit::Done
+    } else {
+        Exit::Problems
+    })
 }
 
 /// The lines of `sha256sum`, with its escapes for odd names (GNU coreutils, "Checksum output format").
@@ -87,10 +96,19 @@ fn sums(target: &Target, out: &Path, assets: &[OpenedAsset]) -> Vec<u8> {
     let mut text = Vec::new();
     for asset in assets {
         for stream in &asset.streams {
-            let Some(digest) = stream.sha256 else { continue };
+            let Some(digest) = stream.sha256 else {
+                continue;
+            };
             let path = place(target, &asset.asset.name, &stream.path);
-            let name = path.strip_prefix(out).unwrap_or(&path).as_os_str().as_bytes();
-            if name.iter().any(|byte| matches!(byte, b'\\' | b'\n' | b'\r')) {
+            let name = path
+                .strip_prefix(out)
+                .unwrap_or(&path)
+                .as_os_str()
+                .as_bytes();
+            if name
+                .iter()
+                .any(|byte| matches!(byte, b'\\' | b'\n' | b'\r'))
+            {
                 text.push(b'\\');
             }
             text.extend_from_slice(format!("{digest}  ").as_bytes());

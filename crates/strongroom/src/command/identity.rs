@@ -41,7 +41,10 @@ pub(crate) fn run(args: &IdentityArgs, around: &Surroundings) -> Result<Exit, Fa
     let passphrase = if args.no_passphrase {
         None
     } else {
-        let file = args.passphrase_file.clone().or(around.environment.passphrase_file.clone());
+        let file = args
+            .passphrase_file
+            .clone()
+            .or(around.environment.passphrase_file.clone());
         Some(match file {
             Some(file) => PassphraseFile(file).new_passphrase(&args.out)?,
             None => Terminal.new_passphrase(&args.out)?,
@@ -54,7 +57,11 @@ pub(crate) fn run(args: &IdentityArgs, around: &Surroundings) -> Result<Exit, Fa
     }));
     around.report.answer(&recipient);
     if !around.report.json && !around.report.quiet {
-        let sealing = if sealed { "sealed by the passphrase" } else { "NOT sealed" };
+        let sealing = if sealed {
+            "sealed by the passphrase"
+        } else {
+            "NOT sealed"
+        };
         eprintln!(
             "The identity is in {}, {sealing}. Keep it away from the host that takes the backups; the line above is \
              its recipient, for the configuration.",

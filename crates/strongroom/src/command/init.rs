@@ -14,7 +14,7 @@ use crate::failure::{Exit, Failure, io};
 use crate::session::{Session, Surroundings};
 
 /// Arguments of `init`.
-#[derive(Args)]
+#[derive(Args, Default)]
 pub(crate) struct InitArgs {
     /// A repository for the new configuration, for instance offsite=file:///srv/backups/example; may be given several times
     #[arg(long, value_name = "NAME=URL")]
@@ -34,7 +34,10 @@ pub(crate) fn run(args: &InitArgs, around: &Surroundings) -> Result<Exit, Failur
         return write_configuration(args, &out, around);
     }
     if !args.repository.is_empty() {
-        let message = format!("{} exists already; --repository is for a new one", file.display());
+        let message = format!(
+            "{} exists already; --repository is for a new one",
+            file.display()
+        );
         return Err(Failure::new(Exit::Refused, "configuration-exists", message)
             .hint("Add the repository to the file, or name another one with --out."));
     }
@@ -50,8 +53,13 @@ fn write_configuration(
         return Err(Failure::usage("--accept-recipients needs a configuration")
             .hint("Name it with --config."));
     }
-    let repositories = args.repository.iter().map(|text| parse_repository_argument(text));
-    let repositories: Vec<_> = repositories.collect::<Result<_, _>>().map_err(Failure::usage)?;
+    let repositories = args
+        .repository
+        .iter()
+        .map(|text| parse_repository_argument(text));
+    let repositories: Vec<_> = repositories
+        .collect::<Result<_, _>>()
+        .map_err(Failure::usage)?;
     let mut file = match private_file::create_new(out) {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
             let message = format!("{} exists already", out.display());
@@ -60,12 +68,16 @@ fn write_configuration(
         }
         file => file.map_err(io("create", out))?,
     };
-    file.write_all(template(&repositories).as_bytes()).map_err(io("write", out))?;
+    file.write_all(template(&repositories).as_bytes())
+        .map_err(io("write", out))?;
     let report = &around.report;
     report.line(format!("Wrote {}. Next:", out.display()));
     report.line("  1. strongroom identity new --out FILE   once for databases, once for keys; keep both files elsewhere");
     report.line("  2. put the recipients and your assets into the configuration");
-    report.line(format!("  3. strongroom -c {} init      to create the writer key and the repositories", out.display()));
+    report.line(format!(
+        "  3. strongroom -c {} init      to create the writer key and the repositories",
+        out.display()
+    ));
     report.document(json!({ "configuration": out, "created": [out] }));
     Ok(Exit::Done)
 }
@@ -91,11 +103,7 @@ fn create_missing(args: &InitArgs, around: &Surroundings) -> Result<Exit, Failur
             Ok(_) => {
                 let repository = session.repository(config)?;
                 if args.accept_recipients.contains(name) {
-                    repository.change_recipients(
-                        config.recipients.clone(),
-                        &key,
-                        &around.clock,
-                    )?;
+                    repository.change_recipients(config.recipients.clone(), &key, &around.clock)?;
                     created.push(format!("recipients of {name}"));
                     report.line(format!(
                         "Repository {name} seals its next epoch to the {} recipients of the configuration.",
@@ -145,7 +153,10 @@ fn writer_key(session: &Session<'_>, created: &mut Vec<String>) -> Result<Writer
     let key = WriterKey::generate()?;
     private_file::replace(file, key.to_pem().as_bytes()).map_err(io("write", file))?;
     created.push(file.display().to_string());
-    session.around.report.line(format!("Created the writer key {}", file.display()));
+    session
+        .around
+        .report
+        .line(format!("Created the writer key {}", file.display()));
     Ok(key)
 }
 

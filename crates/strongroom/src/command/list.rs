@@ -27,21 +27,39 @@ pub(crate) fn run(_: &ListArgs, around: &Surroundings) -> Result<Exit, Failure> 
         report.answer("There is no backup yet.");
     } else {
         let rows = runs.all.iter().map(|run| row(run, &verified)).collect();
-        let headings = ["label", "taken", "status", "assets", ">size", "repositories", "verified"];
+        let headings = [
+            "label",
+            "taken",
+            "status",
+            "assets",
+            ">size",
+            "repositories",
+            "verified",
+        ];
         report.answer(table(&headings, rows));
     }
     for problem in &runs.problems {
         report.problem(problem);
     }
-    let backups: Vec<_> = runs.all.iter().map(|run| document(run, &verified)).collect();
+    let backups: Vec<_> = runs
+        .all
+        .iter()
+        .map(|run| document(run, &verified))
+        .collect();
     report.document(json!({ "backups": backups, "problems": runs.problems }));
-    Ok(if runs.problems.is_empty() { Exit::Done } else { Exit::Problems })
+    Ok(if runs.problems.is_empty() {
+        Exit::Done
+    } else {
+        Exit::Problems
+    })
 }
 
 /// The lowest level at which all repositories' parts of each backup were verified on this host.
 fn verified(session: &Session<'_>) -> Result<BTreeMap<String, BTreeMap<Label, Verified>>, Failure> {
     let names = session.config.repositories.keys();
-    names.map(|name| Ok((name.clone(), session.state(name)?.verified()?))).collect()
+    names
+        .map(|name| Ok((name.clone(), session.state(name)?.verified()?)))
+        .collect()
 }
 
 fn level(run: &Run, verified: &BTreeMap<String, BTreeMap<Label, Verified>>) -> Option<Verified> {
@@ -50,7 +68,10 @@ fn level(run: &Run, verified: &BTreeMap<String, BTreeMap<Label, Verified>>) -> O
         .keys()
         .map(|name| verified.get(name).and_then(|levels| levels.get(&run.label)))
         .collect();
-    levels?.into_iter().min_by_key(|verified| (verified.level.clone(), verified.time)).cloned()
+    levels?
+        .into_iter()
+        .min_by_key(|verified| (verified.level.clone(), verified.time))
+        .cloned()
 }
 
 fn status(run: &Run) -> &'static str {
@@ -62,11 +83,16 @@ fn status(run: &Run) -> &'static str {
 }
 
 fn row(run: &Run, verified: &BTreeMap<String, BTreeMap<Label, Verified>>) -> Vec<String> {
-    let assets: usize = run.envelopes.values().map(|stored| stored.envelope.assets.len()).sum();
+    let assets: usize = run
+        .envelopes
+        .values()
+        .map(|stored| stored.envelope.assets.len())
+        .sum();
     let mut places: Vec<String> = run.envelopes.keys().cloned().collect();
     places.extend(run.missing().iter().map(|name| format!("{name} MISSING")));
-    let badge = level(run, verified)
-        .map_or("L0".to_owned(), |verified| format!("{} {}", verified.level, verified.time.strftime("%F")));
+    let badge = level(run, verified).map_or("L0".to_owned(), |verified| {
+        format!("{} {}", verified.level, verified.time.strftime("%F"))
+    });
     vec![
         run.label.to_string(),
         when(run.any().started),

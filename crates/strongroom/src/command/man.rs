@@ -26,6 +26,8 @@ pub(crate) fn run(args: &ManArgs, around: &Surroundings) -> Result<Exit, Failure
     clap_mangen::Man::new(command)
         .render(&mut page)
         .map_err(|error| Failure::new(Exit::Failed, "man", error.to_string()))?;
-    around.report.answer(String::from_utf8_lossy(&page).trim_end());
+    around
+        .report
+        .answer(String::from_utf8_lossy(&page).trim_end());
     Ok(Exit::Done)
 }

@@ -48,6 +48,25 @@ pub(crate) struct RestoreArgs {
     identity: IdentityOptions,
 }
 
+impl RestoreArgs {
+    /// The latest backup, in place, at once.
+    pub(crate) fn apply_latest(identities: &[PathBuf]) -> Self {
+        Self {
+            label: "latest".to_owned(),
+            assets: Vec::new(),
+            to_dir: None,
+            apply: true,
+            resume: false,
+            undo: false,
+            sign_off: false,
+            identity: IdentityOptions {
+                identity: identities.to_vec(),
+                passphrase_file: None,
+            },
+        }
+    }
+}
+
 pub(crate) fn run(args: &RestoreArgs, around: &Surroundings) -> Result<Exit, Failure> {
     let session = around.session()?;
     let target = target(args.to_dir.as_deref())?;
@@ -55,7 +74,11 @@ pub(crate) fn run(args: &RestoreArgs, around: &Surroundings) -> Result<Exit, Fai
         return end(&session, &target, args.undo);
     }
     let state = &session.config.writer.state_dir;
-    let _lock = if args.apply || args.resume { Some(session.lock()?) } else { None };
+    let _lock = if args.apply || args.resume {
+        Some(session.lock()?)
+    } else {
+        None
+    };
     let directory = journal_directory(&target, state);
     let journal = Journal::open(&directory)?;
     let (label, only) = match (&journal, args.resume) {
@@ -87,12 +110,16 @@ pub(crate) fn run(args: &RestoreArgs, around: &Surroundings) -> Result<Exit, Fai
         return Ok(finish(around, &label, &target, &done));
     }
 
-    let assets: Vec<RestoreAsset> =
-        opened::assets(&readers, &only)?.iter().map(opened::OpenedAsset::outline).collect();
+    let assets: Vec<RestoreAsset> = opened::assets(&readers, &only)?
+        .iter()
+        .map(opened::OpenedAsset::outline)
+        .collect();
     let world = observe(&target, &assets, &strongroom_adapters::restorer)?;
     let mut plan = plan_restore(run.label.clone(), target.clone(), &assets, &world);
     for name in run.missing().iter().filter(|_| only.is_empty()) {
-        plan.warnings.push(format!("repository {name} has no envelope of this backup; its assets are not restored"));
+        plan.warnings.push(format!(
+            "repository {name} has no envelope of this backup; its assets are not restored"
+        ));
     }
     if let Some(journal) = journal {
         plan.refusals.push(format!(
@@ -103,9 +130,15 @@ pub(crate) fn run(args: &RestoreArgs, around: &Surroundings) -> Result<Exit, Fai
     }
     print_plan(&around.report, &plan);
     if !args.apply {
-        around.report.line("Nothing was changed. With --apply, the plan is carried out.");
+        around
+            .report
+            .line("Nothing was changed. With --apply, the plan is carried out.");
         around.report.document(plan_document(&plan, &assets));
-        return Ok(if plan.refusals.is_empty() { Exit::Done } else { Exit::Refused });
+        return Ok(if plan.refusals.is_empty() {
+            Exit::Done
+        } else {
+            Exit::Refused
+        });
     }
     let consent = Consent::to(&plan)?;
     let readers: Vec<_> = readers.into_iter().map(|(_, reader)| reader).collect();
@@ -114,10 +147,7 @@ pub(crate) fn run(args: &RestoreArgs, around: &Surroundings) -> Result<Exit, Fai
 }
 
 /// What a restore works with; also for `export` and `demo`.
-pub(crate) fn context<'c>(
-    around: &'c Surroundings,
-    progress: &'c Progress,
-) -> RestoreContext<'c> {
+pub(crate) fn context<'c>(around: &'c Surroundings, progress: &'c Progress) -> RestoreContext<'c> {
     RestoreContext {
         restorers: &strongroom_adapters::restorer,
         cancel: &around.cancel,
@@ -156,7 +186,9 @@ fn end(session: &Session<'_>, target: &Target, undo: bool) -> Result<Exit, Failu
         format!("Signed off: {} replaced files are deleted.", report.items)
     });
     let action = if undo { "undo" } else { "sign-off" };
-    around.report.document(json!({ "action": action, "items": report.items }));
+    around
+        .report
+        .document(json!({ "action": action, "items": report.items }));
     Ok(Exit::Done)
 }
 
@@ -171,7 +203,11 @@ fn print_plan(report: &Report, plan: &RestorePlan) {
         row.0 += 1;
         row.1 += item.size_bytes;
         if item.kind != StreamKind::Directory {
-            if item.replaces.is_some() { row.3 += 1 } else { row.2 += 1 }
+            if item.replaces.is_some() {
+                row.3 += 1
+            } else {
+                row.2 += 1
+            }
         }
     }
     let place = match &plan.target {
@@ -181,13 +217,31 @@ fn print_plan(report: &Report, plan: &RestorePlan) {
     report.heading(&format!("Restore of {} {place}:", plan.label));
     let rows = order.iter().map(|name| {
         let (items, size, new, replaced) = rows[name];
-        let numbers = [items.to_string(), bytes(size), new.to_string(), replaced.to_string()];
-        std::iter::once(format!("  {name}")).chain(numbers).collect()
+        let numbers = [
+            items.to_string(),
+            bytes(size),
+            new.to_string(),
+            replaced.to_string(),
+        ];
+        std::iter::once(format!("  {name}"))
+            .chain(numbers)
+            .collect()
     });
-    report.line(table(&["  asset", ">items", ">size", ">new", ">replaced"], rows.collect()));
-    for item in plan.items.iter().filter(|item| item.kind != StreamKind::Directory) {
+    report.line(table(
+        &["  asset", ">items", ">size", ">new", ">replaced"],
+        rows.collect(),
+    ));
+    for item in plan
+        .items
+        .iter()
+        .filter(|item| item.kind != StreamKind::Directory)
+    {
         if report.verbose > 0 || item.replaces.is_some() {
-            let what = if item.replaces.is_some() { "replaces" } else { "creates " };
+            let what = if item.replaces.is_some() {
+                "replaces"
+            } else {
+                "creates "
+            };
             report.line(format!("  {what} {}", shown_path(&item.path)));
         }
     }
@@ -249,7 +303,11 @@ fn finish(around: &Surroundings, label: &str, target: &Target, done: &RestoreRep
         "notes": done.notes,
         "awaits_sign_off": done.awaits_sign_off,
     }));
-    if done.problems.is_empty() { Exit::Done } else { Exit::Problems }
+    if done.problems.is_empty() {
+        Exit::Done
+    } else {
+        Exit::Problems
+    }
 }
 
 /// What a restore has shown, for people.

@@ -82,7 +82,11 @@ pub(crate) fn run(args: &ShowArgs, around: &Surroundings) -> Result<Exit, Failur
         "repositories": parts,
         "assets": inside.iter().map(document).collect::<Vec<_>>(),
     }));
-    Ok(if run.status() == Status::Complete { Exit::Done } else { Exit::Problems })
+    Ok(if run.status() == Status::Complete {
+        Exit::Done
+    } else {
+        Exit::Problems
+    })
 }
 
 fn print_run(report: &Report, run: &Run) {
@@ -114,7 +118,11 @@ fn print_part(
         envelope.objects.len(),
         bytes(envelope.stored_bytes())
     ));
-    report.answer(format!("  epoch {}, opened by one of: {}", envelope.epoch.id, recipients.join(", ")));
+    report.answer(format!(
+        "  epoch {}, opened by one of: {}",
+        envelope.epoch.id,
+        recipients.join(", ")
+    ));
     let rows = envelope.assets.iter().map(|asset| {
         vec![
             format!("  {}", asset.name),
@@ -124,16 +132,29 @@ fn print_part(
             bytes(asset.size_bytes),
         ]
     });
-    report.answer(table(&["  asset", "class", "source", "status", ">size"], rows.collect()));
+    report.answer(table(
+        &["  asset", "class", "source", "status", ">size"],
+        rows.collect(),
+    ));
 }
 
 fn print_asset(report: &Report, asset: &OpenedAsset) {
-    report.answer(format!("\nAsset {} ({})", asset.asset.name, asset.asset.class));
-    let shown = if report.verbose > 0 { usize::MAX } else { FILES_SHOWN };
+    report.answer(format!(
+        "\nAsset {} ({})",
+        asset.asset.name, asset.asset.class
+    ));
+    let shown = if report.verbose > 0 {
+        usize::MAX
+    } else {
+        FILES_SHOWN
+    };
     let rows = asset.streams.iter().take(shown).map(stream_row).collect();
     report.answer(table(&["  kind", "mode", "owner", ">size", "path"], rows));
     if asset.streams.len() > shown {
-        report.answer(format!("  and {} more; -v shows all", asset.streams.len() - shown));
+        report.answer(format!(
+            "  and {} more; -v shows all",
+            asset.streams.len() - shown
+        ));
     }
     let facts = serde_json::to_string_pretty(&asset.result.facts).expect("JSON values serialise");
     for line in format!("facts: {facts}").lines() {
@@ -149,7 +170,10 @@ fn print_asset(report: &Report, asset: &OpenedAsset) {
 
 fn stream_row(stream: &Stream) -> Vec<String> {
     let kind = serde_json::to_value(stream.kind).expect("a kind is a word");
-    let owner = stream.user.clone().unwrap_or_else(|| stream.uid.to_string());
+    let owner = stream
+        .user
+        .clone()
+        .unwrap_or_else(|| stream.uid.to_string());
     let mut path = shown_path(&stream.path);
     if let Some(target) = &stream.target {
         path = format!("{path} -> {}", shown_path(target));

@@ -1,6 +1,7 @@
 //! `strongroom verify`: reads stored backups back.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use serde_json::json;
@@ -33,6 +34,33 @@ pub(crate) struct VerifyArgs {
     identity: IdentityOptions,
 }
 
+impl VerifyArgs {
+    /// Every backup, by its digests.
+    pub(crate) fn all_l1() -> Self {
+        Self {
+            label: "latest".to_owned(),
+            all: true,
+            level: LevelArg::L1,
+            repository: Vec::new(),
+            identity: IdentityOptions::default(),
+        }
+    }
+
+    /// The latest backup, as thoroughly as can be.
+    pub(crate) fn latest_l4(identities: &[PathBuf]) -> Self {
+        let identity = IdentityOptions {
+            identity: identities.to_vec(),
+            passphrase_file: None,
+        };
+        Self {
+            all: false,
+            level: LevelArg::L4,
+            identity,
+            ..Self::all_l1()
+        }
+    }
+}
+
 #[derive(Clone, Copy, ValueEnum)]
 #[value(rename_all = "UPPER")]
 enum LevelArg {
@@ -63,25 +91,45 @@ pub(crate) fn run(args: &VerifyArgs, around: &Surroundings) -> Result<Exit, Fail
         }
     }
     let runs = Runs::read(&repositories)?;
-    let chosen: Vec<&Run> =
-        if args.all { runs.all.iter().collect() } else { vec![runs.find(&args.label)?] };
+    let chosen: Vec<&Run> = if args.all {
+        runs.all.iter().collect()
+    } else {
+        vec![runs.find(&args.label)?]
+    };
     if chosen.is_empty() {
-        return Err(runs.find("latest").err().unwrap_or_else(|| Failure::usage("no backup")));
+        return Err(runs
+            .find("latest")
+            .err()
+            .unwrap_or_else(|| Failure::usage("no backup")));
     }
-    let identities =
-        if level > Level::L1 { around.identities(&args.identity)? } else { Vec::new() };
-    let _lock = if level > Level::L2 { Some(session.lock()?) } else { None };
+    let identities = if level > Level::L1 {
+        around.identities(&args.identity)?
+    } else {
+        Vec::new()
+    };
+    let _lock = if level > Level::L2 {
+        Some(session.lock()?)
+    } else {
+        None
+    };
     let scratch = session.scratch();
     strongroom_core::private_file::create_dir_all(&scratch).map_err(io("create", &scratch))?;
 
-    let mut exit = if runs.problems.is_empty() { Exit::Done } else { Exit::Failed };
+    let mut exit = if runs.problems.is_empty() {
+        Exit::Done
+    } else {
+        Exit::Failed
+    };
     let mut documents = Vec::new();
     for problem in &runs.problems {
         around.report.problem(problem);
     }
     for run in &chosen {
         for name in run.missing() {
-            let problem = format!("backup {}: repository {name} has no envelope of it", run.label);
+            let problem = format!(
+                "backup {}: repository {name} has no envelope of it",
+                run.label
+            );
             around.report.problem(&problem);
             exit = exit.and(Exit::Problems);
         }
@@ -104,12 +152,15 @@ pub(crate) fn run(args: &VerifyArgs, around: &Surroundings) -> Result<Exit, Fail
             cancel: &around.cancel,
             observer: &progress,
         };
-        let found = verify(&job).map_err(|error| {
-            Failure::from(error).context(format_args!("repository {name}"))
-        })?;
+        let found = verify(&job)
+            .map_err(|error| Failure::from(error).context(format_args!("repository {name}")))?;
         note(&session, name, &found)?;
         print(&around.report, name, level, &found);
-        if found.backups.iter().any(|backup| backup.level != Some(level)) {
+        if found
+            .backups
+            .iter()
+            .any(|backup| backup.level != Some(level))
+        {
             exit = Exit::Failed;
         }
         documents.push(document(name, level, &found));
@@ -127,7 +178,13 @@ fn note(session: &Session<'_>, name: &str, found: &VerifyReport) -> Result<(), F
     for backup in &found.backups {
         match backup.level {
             Some(level) if backup.problems.is_empty() => {
-                state.note_verified(&backup.label, Verified { level: level.to_string(), time })?;
+                state.note_verified(
+                    &backup.label,
+                    Verified {
+                        level: level.to_string(),
+                        time,
+                    },
+                )?;
             }
             _ => state.forget_verified(&backup.label)?,
         }

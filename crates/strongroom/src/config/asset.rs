@@ -15,7 +15,6 @@ use super::section::Section;
 use super::suggest::did_you_mean;
 use super::{AssetConfig, Settings};
 
-
 /// An asset.
 pub(super) struct ParsedAsset {
     pub(super) name: String,

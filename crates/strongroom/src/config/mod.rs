@@ -187,9 +187,4 @@ impl Config {
             })
             .expect("each asset was checked to have exactly one repository")
     }
-
-    /// The asset of that name.
-    pub(crate) fn asset(&self, name: &str) -> Option<&AssetConfig> {
-        self.assets.iter().find(|asset| asset.name == name)
-    }
 }

@@ -27,7 +27,12 @@ pub(crate) struct Report {
 impl Report {
     pub(crate) fn new(global: &Global, no_color: bool) -> Self {
         let color = !no_color && !global.no_color && !global.json && io::stdout().is_terminal();
-        Self { json: global.json, quiet: global.quiet, verbose: global.verbose, color }
+        Self {
+            json: global.json,
+            quiet: global.quiet,
+            verbose: global.verbose,
+            color,
+        }
     }
 
     /// A line of the result; not with --json or --quiet.
@@ -48,7 +53,10 @@ impl Report {
     pub(crate) fn problem(&self, text: impl AsRef<str>) {
         if !self.json {
             let text = text.as_ref();
-            print(&mut io::stderr().lock(), &format!("{} {text}", self.paint("problem:", "33")));
+            print(
+                &mut io::stderr().lock(),
+                &format!("{} {text}", self.paint("problem:", "33")),
+            );
         }
     }
 
@@ -83,16 +91,26 @@ impl Report {
             self.document(json!({ "error": error }));
         } else {
             let mut stderr = io::stderr().lock();
-            print(&mut stderr, &format!("{} {}", self.paint("error:", "31"), failure.message));
+            print(
+                &mut stderr,
+                &format!("{} {}", self.paint("error:", "31"), failure.message),
+            );
             if let Some(hint) = &failure.hint {
-                print(&mut stderr, &format!("{} {hint}", self.paint("hint:", "36")));
+                print(
+                    &mut stderr,
+                    &format!("{} {hint}", self.paint("hint:", "36")),
+                );
             }
         }
     }
 
     /// Text in colour, where colours are wanted.
     pub(crate) fn paint(&self, text: &str, code: &str) -> String {
-        if self.color { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+        if self.color {
+            format!("\x1b[{code}m{text}\x1b[0m")
+        } else {
+            text.to_owned()
+        }
     }
 }
 

@@ -19,13 +19,21 @@ pub(crate) struct Progress(Mutex<Kind>);
 enum Kind {
     Silent,
     Bar(Option<ProgressBar>),
-    Lines { part: String, done: u64, told: Instant },
+    Lines {
+        part: String,
+        done: u64,
+        told: Instant,
+    },
 }
 
 impl Progress {
     pub(crate) fn new(report: &Report) -> Self {
         let kind = if report.json {
-            Kind::Lines { part: String::new(), done: 0, told: Instant::now() }
+            Kind::Lines {
+                part: String::new(),
+                done: 0,
+                told: Instant::now(),
+            }
         } else if !report.quiet && std::io::stderr().is_terminal() {
             Kind::Bar(None)
         } else {
@@ -41,7 +49,11 @@ impl Observer for Progress {
             Kind::Silent => {}
             Kind::Bar(bar) => show(bar, event),
             Kind::Lines { part, done, told } => match event {
-                Event::Begin { name, what, size_bytes } => {
+                Event::Begin {
+                    name,
+                    what,
+                    size_bytes,
+                } => {
                     name.clone_into(part);
                     *done = 0;
                     tell(&json!({
@@ -71,7 +83,11 @@ fn tell(line: &serde_json::Value) {
 
 fn show(bar: &mut Option<ProgressBar>, event: Event<'_>) {
     match event {
-        Event::Begin { name, what, size_bytes } => {
+        Event::Begin {
+            name,
+            what,
+            size_bytes,
+        } => {
             let template = if size_bytes.is_some() {
                 "{msg} {bar:30} {decimal_bytes} of {decimal_total_bytes}, {decimal_bytes_per_sec}, {eta} left"
             } else {

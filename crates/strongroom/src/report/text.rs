@@ -47,7 +47,9 @@ pub(crate) fn rate(count: u64, seconds: f64) -> String {
 /// A time in the operator's zone.
 pub(crate) fn when(time: jiff::Timestamp) -> String {
     let zone = jiff::tz::TimeZone::system();
-    time.to_zoned(zone).strftime("%Y-%m-%d %H:%M:%S %Z").to_string()
+    time.to_zoned(zone)
+        .strftime("%Y-%m-%d %H:%M:%S %Z")
+        .to_string()
 }
 
 /// A path on one line: line breaks and other control characters are escaped.
@@ -61,8 +63,14 @@ pub(crate) fn shown_path(path: &Path) -> String {
 /// A table without frames; columns whose heading begins with `>` are aligned to the right.
 pub(crate) fn table(headings: &[&str], rows: Vec<Vec<String>>) -> String {
     let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-    table.set_header(headings.iter().map(|heading| heading.trim_start_matches('>')));
+    table
+        .load_style(presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(
+        headings
+            .iter()
+            .map(|heading| heading.trim_start_matches('>')),
+    );
     table.add_rows(rows);
     for (column, heading) in table.column_iter_mut().zip(headings) {
         column.set_padding((0, 2));
@@ -71,7 +79,10 @@ pub(crate) fn table(headings: &[&str], rows: Vec<Vec<String>>) -> String {
         }
     }
     let text = table.to_string();
-    text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
+    text.lines()
+        .map(str::trim_end)
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 #[cfg(test)]

@@ -1,13 +1,10 @@
-//! What the file system says of a file besides its content: owner, mode, times, extended attributes, ACLs.
+//! Extended attributes and ACLs of a file.
 
-use std::collections::{BTreeMap, HashMap};
-use std::fs::{File, Metadata};
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::Path;
 
 use rustix::io::Errno;
-use strongroom_core::format::manifest::StreamKind;
-use strongroom_core::source::Entry;
 
 use super::findings::{Findings, Quoted};
 
@@ -15,66 +12,6 @@ use super::findings::{Findings, Quoted};
 const ATTRIBUTE_MAX: usize = 64 << 10;
 /// How many bytes of attributes an entry may have; base64 of them fits into a line of the manifest.
 const ATTRIBUTES_MAX: usize = 512 << 10;
-
-/// The names of owners and groups on this machine, from `/etc/passwd` and `/etc/group`.
-#[derive(Default)]
-pub(super) struct Names {
-    users: HashMap<u32, String>,
-    groups: HashMap<u32, String>,
-}
-
-impl Names {
-    /// Reads both files; one that cannot be read names nobody.
-    pub(super) fn read() -> Self {
-        let lookup = |path| parse(&std::fs::read(path).unwrap_or_default());
-        Self {
-            users: lookup("/etc/passwd"),
-            groups: lookup("/etc/group"),
-        }
-    }
-}
-
-/// The first name of each id in lines of `name:password:id:...`.
-fn parse(text: &[u8]) -> HashMap<u32, String> {
-    let mut names = HashMap::new();
-    for line in String::from_utf8_lossy(text).lines() {
-        let mut fields = line.split(':');
-        let (Some(name), Some(id)) = (fields.next(), fields.nth(1)) else {
-            continue;
-        };
-        if let Ok(id) = id.parse() {
-            names.entry(id).or_insert_with(|| name.to_owned());
-        }
-    }
-    names
-}
-
-/// Builds the entry of a path from its metadata.
-pub(super) fn entry(
-    names: &Names,
-    kind: StreamKind,
-    path: &Path,
-    metadata: &Metadata,
-    xattrs: BTreeMap<String, Vec<u8>>,
-    target: Option<PathBuf>,
-) -> Entry {
-    let (uid, gid) = (metadata.uid(), metadata.gid());
-    Entry {
-        kind,
-        path: path.to_owned(),
-        mode: metadata.mode() & 0o7777,
-        uid,
-        gid,
-        user: names.users.get(&uid).cloned(),
-        group: names.groups.get(&gid).cloned(),
-        mtime: (
-            metadata.mtime(),
-            u32::try_from(metadata.mtime_nsec()).unwrap_or(0),
-        ),
-        xattrs,
-        target,
-    }
-}
 
 /// Where extended attributes are read from.
 #[derive(Clone, Copy)]
@@ -176,14 +113,6 @@ fn is_recorded(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_first_name_of_an_id_counts() {
-        let names = parse(b"root:x:0:0:root:/root:/bin/sh\ntoor:x:0:0\nbad\nca:x:990:\n");
-        assert_eq!(names.get(&0).map(String::as_str), Some("root"));
-        assert_eq!(names.get(&990).map(String::as_str), Some("ca"));
-        assert_eq!(names.len(), 2);
-    }
 
     #[test]
     fn labels_of_the_machine_are_not_recorded() {

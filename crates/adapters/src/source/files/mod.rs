@@ -26,6 +26,7 @@ use serde_json::{Value, json};
 use strongroom_core::format::manifest::StreamKind;
 use strongroom_core::source::{Capture, CaptureError, Class, Inspection, Sink, Source};
 
+use super::entry;
 use attributes::Place;
 use findings::{Findings, Quoted};
 use key_proof::KeyProof;
@@ -202,7 +203,7 @@ impl Capturer {
             attributes::xattrs(Place::Path(path), path, &mut self.findings)
         };
         let names = &self.reader.names;
-        let entry = attributes::entry(names, kind, path, &visit.metadata, xattrs, target);
+        let entry = entry::describe(names, kind, path, &visit.metadata, xattrs, target);
         sink.entry(entry)
     }
 

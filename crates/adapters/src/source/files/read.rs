@@ -12,9 +12,10 @@ use strongroom_core::format::manifest::StreamKind;
 use strongroom_core::source::{CaptureError, Chunking, Sink, StreamSummary, StreamWriter};
 use zeroize::Zeroizing;
 
-use super::attributes::{self, Names, Place};
+use super::attributes::{self, Place};
 use super::findings::{Findings, Quoted};
 use super::key_proof::{KEY_MAX, Tee};
+use crate::source::entry::{self, Names};
 
 /// How much is read at once, in bytes.
 const BLOCK: usize = 256 << 10;
@@ -99,7 +100,7 @@ impl FileReader {
                 continue;
             }
             let kind = StreamKind::File;
-            let entry = attributes::entry(&self.names, kind, path, &before, xattrs, None);
+            let entry = entry::describe(&self.names, kind, path, &before, xattrs, None);
             let summary = stream.finish(entry)?;
             findings.append(own_findings);
             return Ok(Ok(Captured {

@@ -61,14 +61,17 @@ fn prove_keys(asset: &RestoredAsset<'_>, certificate: &Path, proof: &mut Proof) 
         }
     }
     if !keys.has_certificate() && !asset.files.contains_key(certificate) {
-        if !certificate.exists() {
+        if let Some(restored) = asset.all_files.get(certificate) {
+            read_certificate(&mut keys, restored);
+        } else if certificate.exists() {
+            read_certificate(&mut keys, certificate);
+        } else {
             proof.notes.push(format!(
                 "the certificate {} is neither in the backup nor on this machine; whether the keys belong to it was not proved",
                 Quoted(certificate)
             ));
             return;
         }
-        read_certificate(&mut keys, certificate);
     }
     let verdict = keys.finish();
     let spki = |facts: &Value| {

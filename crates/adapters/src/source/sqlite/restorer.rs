@@ -34,6 +34,11 @@ impl Restorer for SqliteRestorer {
         Ok((!holders.is_empty()).then(|| format!("{} has it open", holders.join(", "))))
     }
 
+    /// Integrity and facts were read from a copy with the very digest that every restored byte is proved against.
+    fn is_proved_by_digest(&self) -> bool {
+        true
+    }
+
     fn prove(&self, asset: &RestoredAsset<'_>) -> Result<Proof, CaptureError> {
         let mut proof = Proof::default();
         let settings = SqliteSettings::deserialize(asset.settings)

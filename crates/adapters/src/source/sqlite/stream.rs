@@ -1,13 +1,15 @@
 //! Pushes a database file into the sink, page by page for the one who deduplicates.
 
+use std::collections::BTreeMap;
 use std::fs::{File, Metadata};
 use std::io::{self, Read as _};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use strongroom_core::cancel::Cancel;
 use strongroom_core::format::manifest::StreamKind;
 use strongroom_core::source::{CaptureError, Chunking, Entry, StreamWriter};
+
+use crate::source::entry::{self, Names};
 
 /// How much is read at once: a multiple of every page size.
 const BLOCK_BYTES: usize = 1024 * 1024;
@@ -51,22 +53,14 @@ pub(super) fn push(
 }
 
 /// The entry of the database, with what the file system says of the original.
-///
-/// The names of owner and group stay unknown here; the ids are those of the original.
 pub(super) fn entry(path: &Path, metadata: &Metadata) -> Entry {
-    Entry {
-        kind: StreamKind::Database,
-        path: path.to_owned(),
-        mode: metadata.mode() & 0o7777,
-        uid: metadata.uid(),
-        gid: metadata.gid(),
-        user: None,
-        group: None,
-        mtime: (
-            metadata.mtime(),
-            u32::try_from(metadata.mtime_nsec()).unwrap_or(0),
-        ),
-        xattrs: std::collections::BTreeMap::new(),
-        target: None,
-    }
+    let names = Names::read();
+    entry::describe(
+        &names,
+        StreamKind::Database,
+        path,
+        metadata,
+        BTreeMap::new(),
+        None,
+    )
 }

@@ -19,6 +19,7 @@ fn prove(bench: &Bench, facts: &serde_json::Value, restored: &Path) -> Proof {
             settings: &bench.source.settings(),
             facts,
             files: &files,
+            all_files: &files,
         })
         .unwrap()
 }
