@@ -2,20 +2,20 @@
 """Read a Strongroom backup repository without Strongroom; written from docs/format.md alone.
 
 Needs Python 3.11 with the package `cryptography`, and the programs `age` and `zstd`. `verify` checks level L1 of the
-format, with an identity L1 to L3. `restore` writes to DIR/<asset>/<absolute path>. The keys of epochs lie in a private
+format, with an identity L1 to L3. `restore` writes to DIR/<asset>/<absolute path>. Keys and plaintext lie in a private
 directory below $TMPDIR until the end. Each problem is one line on standard error; the exit status is then 1."""
 import argparse, base64, collections, contextlib, functools, glob, hashlib, itertools, json, operator, os, re, signal
 import subprocess, sys, tempfile
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-MIB, HOLE, UNZSTD, problems = 1 << 20, memoryview(bytes(1 << 20)), ("zstd", "-d", "-c", "-q"), []
+AGE, UNZSTD, MIB, HOLE, problems = ["age", "-d"], ["zstd", "-d", "-c", "-q"], 1 << 20, memoryview(bytes(1 << 20)), []
 SIGNED, LINE, PACK, FRAME, KEY, PACKS = 64 * MIB, MIB, 64 * MIB, 4 * MIB, 64 << 10, 2**31 - 1  # section 8
 LABEL, NAME, PATH = r"\d{8}-\d{6}Z-[0-9a-z]{4}", r"(?!\.\.?\Z)[^/\0]+", rb"/|(/(?!\.\.?(/|\Z))[^/\0]+)+"
-FIELDS = {"repository": "format deployment name created accepts recipients",  # those that are not used below
-          "envelope": "format started finished tool scope status repositories assets lock_until deployment"}
-PLACES = {  # where a line of a manifest may stand, and where it leads
-    "manifest": ("start", "top"), "asset": ("top", "asset"), "pack": ("top, asset", None), "stream": ("asset", None),
-    "runs": ("asset", None), "result": ("asset", "top"), "end": ("top", "end")}
+FIELDS = {"repository": "format previous deployment name created accepts recipients writers",
+          "envelope": "format previous deployment started finished tool scope status repositories assets lock_until"}
+SAME = ("deployment", "label", "repository")  # what the envelope and the manifest have in common
+PLACES = {"manifest": ("start", "top"), "asset": ("top", "asset"), "stream": ("asset", None), "runs": ("asset", None),
+          "pack": ("top, asset", None), "result": ("asset", "top"), "end": ("top", "end")}  # of a line, and after it
 object_name, unbase64 = "objects/{0:.2}/{0}.age".format, functools.partial(base64.b64decode, validate=True)
 
 class Problem(Exception): """Something is wrong with an object or a stream; the text begins with its name."""
@@ -23,7 +23,7 @@ class Damage(BaseException): """A manifest that cannot be followed any further, 
 def must(condition, text):
     if not condition: raise Problem(text)
 def say(text, to=None):
-    print("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text), file=to)
+    print("".join(c if c.isascii() and c.isprintable() else c.encode("unicode_escape").decode() for c in text), file=to)
 @contextlib.contextmanager
 def reporting(prefix="", also=Exception):
     """Report a problem, once, instead of stopping."""
@@ -40,11 +40,10 @@ def ints(*values, low=0, high=2**63 - 1):
 def fingerprint(key):
     return hashlib.sha256(bytes.fromhex("302a300506032b6570032100") + unbase64(key)).hexdigest()
 def parse(name, raw, fields=""):
-    """Parse a JSON object that must have these fields, and be of version 1 if it says one."""
     doc = json.loads(raw.decode())
-    if "format" in doc and not ints(doc["format"], low=1, high=1):
-        raise Problem(f"{name}: has format version {doc['format']!r}, this reader knows version 1 only")
-    for field in fields.split(): must(field in doc, f"{name}: lacks the field {field}")
+    for field in fields.split():
+        must(field in doc, f"{name}: lacks the field {field}")
+        must(field != "format" or ints(doc[field], low=1, high=1), f"{name}: is of version {doc[field]!r}, not of 1")
     return doc
 @contextlib.contextmanager
 def run(name, source, *command):
@@ -60,10 +59,10 @@ def run(name, source, *command):
 class Repository:
     """The signed documents of a repository, checked, and its objects."""
     def __init__(self, root):
-        self.root, self.sound, self.keys, self.doc, self.backups = root, set(), {}, None, []
+        self.root, self.sound, self.keys, self.doc, self.backups = root, set(), {}, {"writers": {}}, []
         self.glob = lambda pattern: sorted(glob.glob(pattern, root_dir=root))  # other names are no part of a repository
         for self.doc in self.chain("repository", "repository/" + "[0-9]" * 8): self.keys |= self.doc["writers"]
-        must(self.doc, f"{root}: holds no valid repository document")
+        must(self.keys, f"{root}: holds no valid repository document")
         for folder in self.glob("envelopes/" + "[0-9a-f]" * 16):
             for doc in self.chain("envelope", f"{folder}/" + "[0-9]" * 10):
                 self.backups.append(doc | {"objects": len(doc["objects"]), "bytes": sum(dict(doc["objects"]).values())})
@@ -71,8 +70,7 @@ class Repository:
         """Open an object whose stored bytes have this digest and this size."""
         must(os.path.isfile(os.path.join(self.root, name)), f"{name}: is missing")
         file = open(os.path.join(self.root, name), "rb", buffering=0)
-        stored = os.fstat(file.fileno()).st_size
-        must(size in (None, stored), f"{name}: has {stored} bytes instead of {size}")
+        must(size in (None, stored := os.fstat(file.fileno()).st_size), f"{name}: has {stored} bytes instead of {size}")
         if digest and name not in self.sound:
             found = hashlib.file_digest(file, "sha256").hexdigest()
             must(found == digest, f"{name}: the SHA-256 of its bytes is {found}")
@@ -86,18 +84,18 @@ class Repository:
         try:
             sealed, media = parse(name, stored), f"application/vnd.strongroom.{kind}+json"
             [signature], payload = sealed["signatures"], unbase64(sealed["payload"])
-            keyid, keys = signature["keyid"], self.keys if kind == "envelope" or not self.doc else self.doc["writers"]
-            if name == "repository/00000001.json":  # signed by one of its own writers
-                keys = parse(name, payload, "format writers")["writers"]
-            must(sealed["payloadType"] == media and keyid in keys and fingerprint(keys[keyid])[:16] == keyid,
-                 f"{name}: is signed by {keyid}, no known writer, or is no {media}")
+            keyid, first = signature["keyid"], name == "repository/00000001.json"  # which brings its own keys
+            keys = self.keys if kind == "envelope" else (parse(name, payload, "format") if first else self.doc)["writers"]
+            must(sealed["payloadType"] == media and keyid in keys, f"{name}: is no {media} of a known writer ({keyid})")
             message = b"DSSEv1 %d %s %d %s" % (len(media), media.encode(), len(payload), payload)
             Ed25519PublicKey.from_public_bytes(unbase64(keys[keyid])).verify(unbase64(signature["sig"]), message)
             doc = parse(name, payload, FIELDS[kind])
             place = "envelopes/{writer}/{sequence:010}.json" if kind == "envelope" else "repository/{revision:08}.json"
             must(name == place.format(**doc) and doc.get("writer", keyid) == keyid and hexes(32, doc["repository"])
-                 and doc["repository"] == (self.doc or doc)["repository"],
+                 and doc["repository"] == self.doc.get("repository", doc["repository"]),
                  f"{name}: is {place.format(**doc)} of the repository {doc['repository']}, signed by {keyid}")
+            for writer, key in doc.get("writers", {}).items():
+                must(fingerprint(key)[:16] == writer, f"{name}: the key of {writer} has another fingerprint")
             if kind == "envelope":
                 sizes, epoch = dict(doc["objects"]), doc["epoch"]
                 must(hexes(16, epoch["id"]) and hexes(64, epoch["object"], doc["manifest"], *sizes)
@@ -128,13 +126,13 @@ class Backup:
         self.frame, self.pack = functools.lru_cache(48)(self.read_frame), functools.lru_cache(6)(self.read_pack)
     def walk(self, identities):
         """Check the objects (level L1); with identities, verify or restore all that they hold (L2 and L3)."""
-        folder, epoch = "epochs/" + self.doc["epoch"]["id"], self.doc["epoch"]["object"]
-        for item in [*((object_name(d), d, size) for d, size in self.sizes.items()), (f"{folder}/{epoch}.age", epoch)]:
+        epoch = "epochs/{id}/{object}.age".format(**self.doc["epoch"])
+        for item in [*((object_name(d), d, size) for d, size in self.sizes.items()), (epoch, epoch[-68:-4])]:
             with reporting(): self.repo.open(*item).close()
         if identities and not os.path.exists(self.key):
-            with reporting(): self.unlock([*self.repo.glob(folder + "/*.age"), f"{folder}/{epoch}.age"], identities)
+            with reporting(): self.unlock(sorted(self.repo.glob(epoch[:-68] + "*"), key=epoch.__eq__), identities)
         if not os.path.exists(self.key): return
-        with reporting("", Damage), self.plain(self.doc["manifest"]) as plain, run(self.manifest, plain, *UNZSTD) as out:
+        with reporting("", Damage), self.plain(self.doc["manifest"]) as age, run(self.manifest, age, *UNZSTD) as out:
             for stream, runs in itertools.groupby(self.lines(out), operator.itemgetter(0)):
                 name = stream["path"].decode(errors="backslashreplace")
                 with reporting(f"{self.manifest}: {stream['asset']}: {name}: "): self.restore(stream, runs)
@@ -146,7 +144,7 @@ class Backup:
         """Open the epoch by one of its objects; the last is the one that the envelope names."""
         for name in names:
             try:
-                with run(name, self.repo.open(name, name[-68:-4]), "age", "-d", *identities) as out:
+                with run(name, self.repo.open(name, name[-68:-4]), *AGE, *("-i=" + file for file in identities)) as out:
                     keys = [line for line in out.read(KEY).splitlines() if line and line[:1] != b"#"]
                 must(len(keys) == 1 and keys[0].startswith(b"AGE-SECRET-KEY-1"), f"{name}: is not an identity")
                 with open(self.key, "wb") as key: return key.write(keys[0])
@@ -154,8 +152,7 @@ class Backup:
                 if name == names[-1]: raise
     def plain(self, digest):
         self.tried.add(digest)
-        name = object_name(digest)
-        return run(name, self.repo.open(name, digest, self.sizes[digest]), "age", "-d", "-i", self.key)
+        return run(name := object_name(digest), self.repo.open(name, digest, self.sizes[digest]), *AGE, "-i", self.key)
     def read_pack(self, digest):
         with self.plain(digest) as out: return out.read(PACK)
     def read_frame(self, digest, start):
@@ -193,8 +190,7 @@ class Backup:
             size += len(piece)
             must(size <= stream["size"], f"has more than {stream['size']} bytes")
             file.seek(len(piece), os.SEEK_CUR) if isinstance(piece, memoryview) else file.write(piece)
-        must(size == stream["size"], f"has {size} bytes instead of {stream['size']}")
-        must(digest.hexdigest() == stream["sha256"], f"has the SHA-256 {digest.hexdigest()}")
+        must(digest.hexdigest() == stream["sha256"] and size == stream["size"], f"has {size} bytes of another SHA-256")
     def lines(self, source):
         """Check the manifest line by line; yield (stream, None) for a stream, (stream, run) for each of its runs."""
         where, place, counts, packs, left = self.manifest, "start", collections.Counter(), [], 0
@@ -202,15 +198,13 @@ class Backup:
             for number, line in enumerate(iter(lambda: source.readline(LINE + 1), b""), 1):
                 where = f"{self.manifest}: line {number}"
                 must(len(line.removesuffix(b"\n")) <= LINE, f"{where}: is longer than {LINE} bytes")
-                doc = parse(where, line)
+                doc = parse(where, line, "format" if number == 1 else "")
                 kind = doc["type"]
                 must(place in PLACES[kind][0] and (not left or kind in ("pack", "runs")),
                      f"{where}: a line of type {kind} is out of place, {left} bytes of content are due")
                 place = PLACES[kind][1] or place
                 counts[kind] += 1
-                if kind == "manifest":
-                    same = all(doc[key] == self.doc[key] for key in ("format", "deployment", "label", "repository"))
-                    must(same, f"{where}: is of another backup")
+                if kind == "manifest": must(all(doc[k] == self.doc[k] for k in SAME), f"{where}: is of another backup")
                 elif kind == "asset": asset, kinds = re.fullmatch(NAME, doc["name"])[0], {}
                 elif kind == "result": must(doc["name"] == asset, f"{where}: is the result of another asset")
                 elif kind == "pack":
@@ -226,9 +220,7 @@ class Backup:
                              and ints(length, low=1, high=left), f"{where}: a run is not valid or exceeds the size")
                         left, counts["run"] = left - length, counts["run"] + 1
                         yield stream, (packs[pack] if pack >= 0 else None, frame, offset, length)
-                elif kind == "end":
-                    good = all(ints(doc[k + "s"]) and doc[k + "s"] == counts[k] for k in ("asset", "stream", "run"))
-                    must(good, f"{where}: the counts differ")
+                else: must(all(doc[k + "s"] == counts[k] for k in ("asset", "stream", "run")), f"{where}: miscounts")
             must(place == "end", f"{self.manifest}: the end line is missing")
         except Exception as error:
             raise Damage(error if isinstance(error, Problem) else f"{where}: is not valid: {error!r}") from None
@@ -239,10 +231,10 @@ class Backup:
             doc[key] = doc[key].encode() if key in doc else unbase64(doc[key + "_base64"])
         doc["xattrs"] = {key: unbase64(value) for key, value in doc.get("xattrs", {}).items()}
         must(ints(doc["mode"], high=0o7777) and ints(doc["uid"], doc["gid"], high=2**32 - 2) and
-             ints(seconds, low=-2**63) and ints(nanoseconds, high=10**9 - 1), f"{where}: a number is not valid")
-        must(content is None if kind in ("directory", "symlink", "hardlink") else kind in ("file", "database") and
-             ints(doc["size"]) and hexes(64, doc["sha256"]) and (content == "packed" or content == "artifact" and
-             doc["object"] in self.sizes), f"{where}: the kind or the content is not valid")
+             ints(seconds, low=-2**63) and ints(nanoseconds, high=10**9 - 1) and
+             (content is None and kind in ("directory", "symlink", "hardlink") or kind in ("file", "database") and
+              ints(doc["size"]) and hexes(64, doc["sha256"]) and
+              (content == "packed" or content == "artifact" and doc["object"] in self.sizes)), f"{where}: is not valid")
         must(re.fullmatch(PATH, doc["path"]) and doc["path"] not in kinds, f"{where}: the path is not valid or not new")
         must(kind != "hardlink" or kinds.get(doc["target"]) == "file", f"{where}: the target is no file before it")
         kinds[doc["path"]] = kind
@@ -250,26 +242,24 @@ class Backup:
     def below(self, stream, path):
         """Where a path is restored to; its directory is made, and no symbolic link leads to it."""
         path = os.path.join(self.out, stream["asset"].encode(), path.lstrip(b"/"))
-        folder = os.path.dirname(path)
-        must(os.path.realpath(folder) == folder and not os.path.islink(path), "is at or behind a symbolic link")
+        must(os.path.realpath(folder := os.path.dirname(path)) == folder and not os.path.islink(path), "crosses a link")
         os.makedirs(folder, exist_ok=True)
         return path
     def restore(self, stream, runs):
         kind, path = stream["kind"], self.out and self.below(stream, stream["path"])
         if not path:
             with open(os.devnull, "wb") as file: return kind in ("file", "database") and self.copy(stream, runs, file)
-        if kind == "hardlink": return os.link(self.below(stream, stream["target"]), path, follow_symlinks=False)
-        if kind == "directory":
-            os.makedirs(path, exist_ok=True)
-            return self.late.append((path, stream))
-        if kind == "symlink": os.symlink(stream["target"], path)
+        if kind == "directory": os.makedirs(path, exist_ok=True)
+        elif kind == "symlink": os.symlink(stream["target"], path)
+        elif kind == "hardlink": os.link(self.below(stream, stream["target"]), path, follow_symlinks=False)
         else:
             with open(path, "xb") as file, contextlib.ExitStack() as failed:  # 0600, by the umask
                 failed.callback(os.unlink, path)
                 self.copy(stream, runs, file)
                 file.truncate(stream["size"])
                 failed.pop_all()
-        dress(path, stream)
+        if kind == "directory": self.late.append((path, stream))
+        elif kind != "hardlink": dress(path, stream)
 
 def dress(path, stream):
     """Give what is restored its owner (when root), attributes, mode and time."""
@@ -293,9 +283,9 @@ def main():
     os.umask(0o077)
     with reporting(), tempfile.TemporaryDirectory() as tempfile.tempdir:
         repo = Repository(args.repository)
-        chosen = [b for b in repo.backups if label in ("all", "latest", b["label"])]
-        must(label != "latest" or len({b["writer"] for b in chosen}) < 2, "envelopes: several writers, give a label")
-        chosen = chosen[-1:] if label == "latest" else chosen
+        current = [b for b in repo.backups if b["writer"] in repo.doc["writers"]]
+        must(label != "latest" or len({b["writer"] for b in current}) < 2, "envelopes: several writers, give a label")
+        chosen = current[-1:] if label == "latest" else [b for b in repo.backups if label in ("all", b["label"])]
         must(chosen or label == "all", f"envelopes: no valid one has the label {label}")
         if restore:
             os.makedirs(out, exist_ok=True)
@@ -304,10 +294,9 @@ def main():
         for backup in chosen:
             before = len(problems)
             if args.command != "list":
-                identities = [word for file in args.identity for word in ("-i", os.path.abspath(file))]
-                Backup(repo, backup["file"], restore and os.fsencode(os.path.realpath(out))).walk(identities)
-            say("{label}: run {run}, {status}, {scope}, {objects} objects, {bytes} bytes".format(**backup)
-                + ", FAILED" * (len(problems) > before))
+                Backup(repo, backup["file"], restore and os.fsencode(os.path.realpath(out))).walk(args.identity)
+            failed = ", FAILED" if len(problems) > before else ""
+            say("{label}: run {run}, {status}, {scope}, {objects} objects, {bytes} bytes{}".format(failed, **backup))
     sys.exit(1 if problems else 0)
 
 if __name__ == "__main__": main()

@@ -49,7 +49,7 @@ pub(crate) struct Global {
     /// Print more; twice, what the engine does
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
-    /// Print no colours (also NO_COLOR)
+    /// Print no colours (also `NO_COLOR`)
     #[arg(long, global = true)]
     pub(crate) no_color: bool,
 }

@@ -49,6 +49,8 @@ pub(crate) struct Failure {
     pub(crate) code: &'static str,
     pub(crate) message: String,
     pub(crate) hint: Option<String>,
+    /// Single faults, for --json.
+    pub(crate) details: Vec<serde_json::Value>,
 }
 
 impl Failure {
@@ -58,6 +60,7 @@ impl Failure {
             code,
             message: message.into(),
             hint: None,
+            details: Vec::new(),
         }
     }
 
@@ -117,7 +120,15 @@ impl From<LoadError> for Failure {
                     None => error.to_string(),
                 });
                 let message = lines.collect::<Vec<_>>().join("\n  ");
-                Self::new(Exit::Usage, "configuration", message)
+                let details = errors.iter().map(|error| {
+                    serde_json::json!({
+                        "file": error.file(), "line": error.line(), "column": error.column(),
+                        "message": error.message(), "hint": error.hint(),
+                    })
+                });
+                let mut failure = Self::new(Exit::Usage, "configuration", message);
+                failure.details = details.collect();
+                failure
             }
             LoadError::Read { .. } => Self::of(Exit::Usage, "configuration", &error),
         }

@@ -143,21 +143,9 @@ impl Session<'_> {
         WriterKey::from_pem(&text).map_err(|error| Failure::from(error).context(file.display()))
     }
 
-    /// Opens the storage of a repository.
-    pub(crate) fn storage(
-        &self,
-        repository: &RepositoryConfig,
-    ) -> Result<Arc<dyn Storage>, Failure> {
-        let url = repository.location.to_url();
-        let storage = strongroom_adapters::open_storage(&url).map_err(|error| {
-            Failure::from(error).context(format_args!("repository {}", repository.name))
-        })?;
-        Ok(storage.into())
-    }
-
     /// Opens a repository of the configuration.
     pub(crate) fn repository(&self, config: &RepositoryConfig) -> Result<Repository, Failure> {
-        let repository = Repository::open(self.storage(config)?).map_err(|error| {
+        let repository = Repository::open(storage(config)?).map_err(|error| {
             Failure::from(error).context(format_args!("repository {}", config.name))
         })?;
         let document = repository.document();
@@ -220,6 +208,15 @@ impl Session<'_> {
             .map(|asset| (asset.name.clone(), source(asset)))
             .collect()
     }
+}
+
+/// Opens the storage of a repository.
+pub(crate) fn storage(repository: &RepositoryConfig) -> Result<Arc<dyn Storage>, Failure> {
+    let url = repository.location.to_url();
+    let storage = strongroom_adapters::open_storage(&url).map_err(|error| {
+        Failure::from(error).context(format_args!("repository {}", repository.name))
+    })?;
+    Ok(storage.into())
 }
 
 /// The source that reads an asset.

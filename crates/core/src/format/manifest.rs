@@ -322,13 +322,13 @@ enum Place {
 impl<R: BufRead> ManifestReader<R> {
     /// Reads the first line.
     pub fn new(mut input: R) -> Result<Self, FormatError> {
-        let Some(text) = read_line(&mut input)? else {
-            return Err(FormatError::damaged(WHAT, "empty"));
-        };
         #[derive(Deserialize)]
         struct Version {
             format: u64,
         }
+        let Some(text) = read_line(&mut input)? else {
+            return Err(FormatError::damaged(WHAT, "empty"));
+        };
         let wrong = |error: serde_json::Error| FormatError::damaged(WHAT, error.to_string());
         let version: Version = serde_json::from_slice(&text).map_err(wrong)?;
         if version.format != u64::from(super::VERSION) {

@@ -191,7 +191,7 @@ mod tests {
         for content in [
             b"".as_slice(),
             b"-----BEGIN PRIVATE KEY-----",
-            &[7; 300_000],
+            &vec![7; 300_000],
         ] {
             let sealed = seal_artifact(&identity.recipient(), content).expect("seals");
             let mut back = Vec::new();

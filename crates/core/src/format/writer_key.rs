@@ -92,12 +92,12 @@ fn pem_block(text: &str, label: &str) -> Result<Zeroizing<Vec<u8>>, FormatError>
 
 fn push_pem_block(text: &mut String, label: &str, bytes: &[u8]) {
     let body = Zeroizing::new(BASE64.encode(bytes));
-    text.push_str(&format!("-----BEGIN {label}-----\n"));
+    text.extend(["-----BEGIN ", label, "-----\n"]);
     for line in body.as_bytes().chunks(64) {
         text.push_str(std::str::from_utf8(line).expect("base64 is ASCII"));
         text.push('\n');
     }
-    text.push_str(&format!("-----END {label}-----\n"));
+    text.extend(["-----END ", label, "-----\n"]);
 }
 
 #[cfg(test)]

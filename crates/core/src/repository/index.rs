@@ -316,7 +316,7 @@ mod tests {
             Index::open(&path, other).expect("opens").is_none(),
             "another epoch"
         );
-        std::fs::write(&path, b"garbage").expect("writes");
+        crate::private_file::replace(&path, b"garbage").expect("writes");
         assert!(
             Index::open(&path, epoch).expect("opens").is_none(),
             "a damaged index"

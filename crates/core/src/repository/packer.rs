@@ -108,32 +108,27 @@ impl Packer {
     }
 
     /// The packs that were stored since the last call.
-    pub(crate) fn collect(
-        &self,
-        mut take: impl FnMut(SealedPack) -> Result<(), RepositoryError>,
-    ) -> Result<(), RepositoryError> {
-        for outcome in self.sealed.try_iter() {
-            if let Some(pack) = outcome? {
-                take(pack)?;
-            }
-        }
-        Ok(())
+    pub(crate) fn collect(&self) -> Result<Vec<SealedPack>, RepositoryError> {
+        self.sealed
+            .try_iter()
+            .filter_map(Result::transpose)
+            .collect()
     }
 
-    /// Closes the current pack and waits until all frames are in stored packs.
-    pub(crate) fn drain(
-        &mut self,
-        mut take: impl FnMut(SealedPack) -> Result<(), RepositoryError>,
-    ) -> Result<(), RepositoryError> {
+    /// Closes the current pack, waits until all frames are in stored packs, and returns those not collected yet.
+    pub(crate) fn drain(&mut self) -> Result<Vec<SealedPack>, RepositoryError> {
         self.send(Work::Close {
             after: self.submitted,
         })?;
+        let mut packs = Vec::new();
         loop {
-            match self.sealed.recv() {
-                Ok(Ok(Some(pack))) => take(pack)?,
-                Ok(Ok(None)) => return Ok(()),
-                Ok(Err(error)) => return Err(error),
-                Err(_) => unreachable!("the sealing thread answers before it ends"),
+            let outcome = self
+                .sealed
+                .recv()
+                .expect("the sealing thread answers before it ends");
+            match outcome? {
+                Some(pack) => packs.push(pack),
+                None => return Ok(packs),
             }
         }
     }

@@ -307,10 +307,7 @@ fn read_full(reader: &mut impl Read, block: &mut [u8]) -> std::io::Result<usize>
 
 /// An I/O error of the file being restored; the caller knows its path.
 fn target(operation: &'static str) -> impl FnOnce(std::io::Error) -> RepositoryError {
-    move |source| match StorageError::io(operation, &"the restored file", source) {
-        error @ StorageError::NoSpace { .. } => error.into(),
-        error => error.into(),
-    }
+    move |source| StorageError::io(operation, &"the restored file", source).into()
 }
 
 /// A run and where it goes.
@@ -373,7 +370,10 @@ impl PackedWriting<'_, '_> {
                 .clamp(1, 4);
             for _ in 0..workers.min(packs.len()) {
                 let done = done.clone();
-                scope.spawn(|| self.work(&next, &stop, done));
+                scope.spawn({
+                    let (next, stop) = (&next, &stop);
+                    move || self.work(next, stop, &done)
+                });
             }
             drop(done);
             let mut waiting: Vec<bool> = vec![true; packs.len()];
@@ -449,7 +449,7 @@ impl PackedWriting<'_, '_> {
         &self,
         next: &Mutex<impl Iterator<Item = (usize, &'p PackPieces)>>,
         stop: &AtomicBool,
-        done: Sender<Result<usize, RepositoryError>>,
+        done: &Sender<Result<usize, RepositoryError>>,
     ) {
         loop {
             let work = next.lock().expect("no panic under the lock").next();

@@ -20,6 +20,8 @@ use crate::private_file;
 use crate::source::{CaptureError, Chunking, Class, Entry, Sink, StreamSummary, StreamWriter};
 use crate::storage::Body;
 
+/// Zeros for holes in artifacts.
+static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
 /// How much of a packed stream is cut at once, in bytes.
 const BLOCK: usize = 1 << 20;
 /// The chunks of FastCDC: smallest, average, largest.
@@ -428,7 +430,6 @@ impl StreamWriter for ArtifactStream<'_, '_> {
     }
 
     fn hole(&mut self, mut length: u64) -> Result<(), CaptureError> {
-        const ZEROS: [u8; 1 << 16] = [0; 1 << 16];
         update_zeros(&mut self.digest, length);
         while length > 0 {
             let piece = length.min(ZEROS.len() as u64);

@@ -315,15 +315,11 @@ impl<'a> BackupWriter<'a> {
         };
         self.packer
             .submit(std::mem::replace(&mut self.frame, next))?;
-        let mut packs = Vec::new();
-        self.packer.collect(|pack| {
-            packs.push(pack);
-            Ok(())
-        })?;
-        packs.into_iter().try_for_each(|pack| self.take_pack(pack))
+        let packs = self.packer.collect()?;
+        packs.iter().try_for_each(|pack| self.take_pack(pack))
     }
 
-    fn take_pack(&mut self, pack: SealedPack) -> Result<(), RepositoryError> {
+    fn take_pack(&mut self, pack: &SealedPack) -> Result<(), RepositoryError> {
         let chunks = pack.frames.iter().flat_map(|frame| {
             let place = |chunk: &FrameChunk| (chunk.id, frame.begin, chunk.offset, chunk.length);
             frame.chunks.iter().map(place)
@@ -367,14 +363,8 @@ impl<'a> BackupWriter<'a> {
     /// Waits for all packs of this run and writes the streams that waited for them.
     fn drain(&mut self) -> Result<(), RepositoryError> {
         self.submit_frame()?;
-        let mut packs = Vec::new();
-        self.packer.drain(|pack| {
-            packs.push(pack);
-            Ok(())
-        })?;
-        packs
-            .into_iter()
-            .try_for_each(|pack| self.take_pack(pack))?;
+        let packs = self.packer.drain()?;
+        packs.iter().try_for_each(|pack| self.take_pack(pack))?;
         let mut runs = Vec::new();
         for (stream, drafts) in std::mem::take(&mut self.waiting) {
             self.manifest.stream(stream)?;

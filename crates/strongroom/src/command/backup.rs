@@ -35,7 +35,7 @@ pub(crate) fn run(args: &BackupArgs, around: &Surroundings) -> Result<Exit, Fail
     let (assets, outlines) = session.outlines();
     let plan = plan_backup(&assets, &outlines, &args.assets)?;
     if args.dry_run {
-        return dry_run(&session, &plan);
+        return Ok(dry_run(&session, &plan));
     }
     let report = take(&session, &plan)?;
     print(&around.report, &report);
@@ -91,7 +91,7 @@ fn exit(report: &BackupReport) -> Exit {
     }
 }
 
-fn dry_run(session: &Session<'_>, plan: &BackupPlan) -> Result<Exit, Failure> {
+fn dry_run(session: &Session<'_>, plan: &BackupPlan) -> Exit {
     let report = &session.around.report;
     let sources = session.sources();
     let mut rows = Vec::new();
@@ -137,11 +137,11 @@ fn dry_run(session: &Session<'_>, plan: &BackupPlan) -> Result<Exit, Failure> {
     report.document(json!({
         "dry_run": true, "assets": documents, "problems": problems, "not_covered": missing,
     }));
-    Ok(if problems.is_empty() {
+    if problems.is_empty() {
         Exit::Done
     } else {
         Exit::Problems
-    })
+    }
 }
 
 /// Names what no asset covers.

@@ -4,7 +4,7 @@ use clap::{Args, CommandFactory as _};
 use clap_complete::Shell;
 
 use crate::cli::Cli;
-use crate::failure::{Exit, Failure};
+use crate::failure::Exit;
 use crate::session::Surroundings;
 
 /// Arguments of `completions`.
@@ -14,11 +14,11 @@ pub(crate) struct CompletionsArgs {
     shell: Shell,
 }
 
-pub(crate) fn run(args: &CompletionsArgs, around: &Surroundings) -> Result<Exit, Failure> {
+pub(crate) fn run(args: &CompletionsArgs, around: &Surroundings) -> Exit {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "strongroom", &mut script);
     around
         .report
         .answer(String::from_utf8_lossy(&script).trim_end());
-    Ok(Exit::Done)
+    Exit::Done
 }

@@ -129,7 +129,7 @@ pub(crate) fn run(args: &DemoArgs, around: &Surroundings) -> Result<Exit, Failur
     )?;
 
     steps.begin("Is it the same CA?");
-    let failures = compare(&steps, &places.ca, &before, &around.clock)?;
+    let failures = compare(&steps, &places.ca, &before, around.clock)?;
     if !failures.is_empty() {
         for failure in &failures {
             report.problem(failure);
@@ -187,9 +187,9 @@ fn compare(
     steps: &Steps<'_>,
     ca: &Path,
     before: &Census,
-    clock: &SystemClock,
+    clock: SystemClock,
 ) -> Result<Vec<String>, Failure> {
-    let proof = prove(ca, clock)?;
+    let proof = prove(ca, &clock)?;
     for sentence in &proof.shown {
         steps.say(&format!("  {sentence}"));
     }

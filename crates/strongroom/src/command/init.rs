@@ -11,7 +11,7 @@ use strongroom_core::repository::{NewRepository, Repository, RepositoryError};
 
 use crate::config::{Config, parse_repository_argument, template};
 use crate::failure::{Exit, Failure, io};
-use crate::session::{Session, Surroundings};
+use crate::session::{Session, Surroundings, storage};
 
 /// Arguments of `init`.
 #[derive(Args, Default)]
@@ -97,9 +97,9 @@ fn create_missing(args: &InitArgs, around: &Surroundings) -> Result<Exit, Failur
     let report = &around.report;
     let key = writer_key(&session, &mut created)?;
     for (name, config) in &session.config.repositories {
-        let storage = strongroom_adapters::create_storage(&config.location.to_url())
+        let place = strongroom_adapters::create_storage(&config.location.to_url())
             .map_err(|error| Failure::from(error).context(format_args!("repository {name}")))?;
-        match Repository::open(storage.into()) {
+        match Repository::open(place.into()) {
             Ok(_) => {
                 let repository = session.repository(config)?;
                 if args.accept_recipients.contains(name) {
@@ -114,7 +114,7 @@ fn create_missing(args: &InitArgs, around: &Surroundings) -> Result<Exit, Failur
                 }
             }
             Err(RepositoryError::NotARepository { .. }) => {
-                let storage = session.storage(config)?;
+                let storage = storage(config)?;
                 let new = NewRepository {
                     deployment: session.config.deployment.name.clone(),
                     name: name.clone(),

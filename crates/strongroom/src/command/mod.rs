@@ -32,7 +32,7 @@ pub(crate) fn run(command: Command, around: &Surroundings) -> Result<Exit, Failu
         Command::Export(args) => export::run(&args, around),
         Command::Diff(args) => diff::run(&args, around),
         Command::Demo(args) => demo::run(&args, around),
-        Command::Completions(args) => completions::run(&args, around),
+        Command::Completions(args) => Ok(completions::run(&args, around)),
         Command::Man(args) => man::run(&args, around),
     }
 }

@@ -22,6 +22,7 @@ use crate::session::{Session, Surroundings};
 
 /// Arguments of `restore`.
 #[derive(Args)]
+#[expect(clippy::struct_excessive_bools, reason = "the flags of a command line")]
 pub(crate) struct RestoreArgs {
     /// The backup; the newest complete one of all assets if none is named
     #[arg(default_value = "latest")]
@@ -192,22 +193,29 @@ fn end(session: &Session<'_>, target: &Target, undo: bool) -> Result<Exit, Failu
     Ok(Exit::Done)
 }
 
+/// What a plan does with one asset.
+#[derive(Default)]
+struct Counts {
+    items: u64,
+    bytes: u64,
+    new: u64,
+    replaced: u64,
+}
+
 fn print_plan(report: &Report, plan: &RestorePlan) {
-    let mut rows: BTreeMap<&str, (u64, u64, u64, u64)> = BTreeMap::new();
+    let mut rows: BTreeMap<&str, Counts> = BTreeMap::new();
     let mut order: Vec<&str> = Vec::new();
     for item in &plan.items {
         if !rows.contains_key(item.asset.as_str()) {
             order.push(&item.asset);
         }
         let row = rows.entry(&item.asset).or_default();
-        row.0 += 1;
-        row.1 += item.size_bytes;
-        if item.kind != StreamKind::Directory {
-            if item.replaces.is_some() {
-                row.3 += 1
-            } else {
-                row.2 += 1
-            }
+        row.items += 1;
+        row.bytes += item.size_bytes;
+        match (item.kind, &item.replaces) {
+            (StreamKind::Directory, _) => {}
+            (_, Some(_)) => row.replaced += 1,
+            (_, None) => row.new += 1,
         }
     }
     let place = match &plan.target {
@@ -216,16 +224,14 @@ fn print_plan(report: &Report, plan: &RestorePlan) {
     };
     report.heading(&format!("Restore of {} {place}:", plan.label));
     let rows = order.iter().map(|name| {
-        let (items, size, new, replaced) = rows[name];
-        let numbers = [
-            items.to_string(),
-            bytes(size),
-            new.to_string(),
-            replaced.to_string(),
-        ];
-        std::iter::once(format!("  {name}"))
-            .chain(numbers)
-            .collect()
+        let row = &rows[name];
+        vec![
+            format!("  {name}"),
+            row.items.to_string(),
+            bytes(row.bytes),
+            row.new.to_string(),
+            row.replaced.to_string(),
+        ]
     });
     report.line(table(
         &["  asset", ">items", ">size", ">new", ">replaced"],

@@ -187,4 +187,10 @@ impl Config {
             })
             .expect("each asset was checked to have exactly one repository")
     }
+
+    /// The asset of that name.
+    #[cfg(test)]
+    fn asset(&self, name: &str) -> Option<&AssetConfig> {
+        self.assets.iter().find(|asset| asset.name == name)
+    }
 }

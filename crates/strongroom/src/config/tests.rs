@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::error::ConfigError;
 use super::*;
 
 const A: &str = "age1t7rxyev2z3rw82stdlrrepyc39nvn86l5078zqkf5uasdy86jp6svpy7pa";

@@ -57,6 +57,7 @@ pub(crate) fn prove(dir: &Path, clock: &dyn Clock) -> Result<Proof, DemoError> {
 
 impl Proof {
     /// Whether something was shown and nothing failed.
+    #[cfg(test)]
     pub(crate) fn holds(&self) -> bool {
         !self.shown.is_empty() && self.failures.is_empty()
     }

@@ -5,7 +5,8 @@ use std::path::Path;
 use rusqlite::Connection;
 use strongroom_core::clock::FixedClock;
 
-use super::{Authority, Census, DemoError, Proof, RevocationReason, destroy, prove};
+use super::proof::Proof;
+use super::{Authority, Census, DemoError, RevocationReason, destroy, prove};
 
 const NOON: &str = "2026-03-01T12:00:00Z";
 

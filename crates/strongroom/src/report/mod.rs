@@ -86,7 +86,7 @@ impl Report {
         if self.json {
             let error = json!({
                 "code": failure.code, "message": failure.message, "hint": failure.hint,
-                "exit_status": failure.exit.status(),
+                "exit_status": failure.exit.status(), "details": failure.details,
             });
             self.document(json!({ "error": error }));
         } else {

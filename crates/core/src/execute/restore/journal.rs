@@ -72,7 +72,7 @@ const PROGRESS: &str = "progress.jsonl";
 
 impl Journal {
     /// Begins the journal of a plan; refused while another one is there.
-    pub fn create(directory: &Path, plan: RestorePlan) -> Result<Self, RestoreError> {
+    pub fn create(directory: &Path, plan: &RestorePlan) -> Result<Self, RestoreError> {
         if let Some(other) = Self::open(directory)? {
             return Err(RestoreError::Unfinished {
                 label: other.plan.label.to_string(),
@@ -87,7 +87,7 @@ impl Journal {
             _ => {}
         }
         let path = directory.join(PLAN);
-        let bytes = serde_json::to_vec(&plan).expect("a plan of plain values serialises");
+        let bytes = serde_json::to_vec(plan).expect("a plan of plain values serialises");
         private_file::replace(&path, &bytes).map_err(RestoreError::io("write", &path))?;
         Self::open(directory)?.ok_or(RestoreError::NothingToDo)
     }

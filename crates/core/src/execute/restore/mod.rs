@@ -182,7 +182,7 @@ pub fn restore(
     if let Target::Directory(target) = &plan.target {
         crate::private_file::create_dir_all(target).map_err(RestoreError::io("create", target))?;
     }
-    let journal = Journal::create(&directory, plan.clone())?;
+    let journal = Journal::create(&directory, plan)?;
     go_on(journal, backups, context)
 }
 

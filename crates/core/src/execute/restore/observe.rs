@@ -1,8 +1,8 @@
 //! Looks at where a restore would go, for the plan.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::io;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::Access;
@@ -30,13 +30,13 @@ pub fn observe(
             Err(error) => return Err(RestoreError::io("read", directory)(error)),
         };
     }
-    let mut directories: BTreeMap<PathBuf, ()> = BTreeMap::new();
+    let mut directories: BTreeSet<PathBuf> = BTreeSet::new();
     for asset in assets {
         let restorer = restorers(&asset.source);
         for stream in &asset.streams {
             let path = place(target, &asset.name, &stream.path);
             if let Some(parent) = path.parent() {
-                directories.entry(existing(parent).to_owned()).or_default();
+                directories.insert(existing(parent).to_owned());
             }
             if let Some(restorer) = restorer.filter(|_| *target == Target::InPlace) {
                 world
@@ -64,7 +64,7 @@ pub fn observe(
             world.found.insert(path, found(&metadata, in_use));
         }
     }
-    for directory in directories.into_keys() {
+    for directory in directories {
         if rustix::fs::access(&directory, Access::WRITE_OK | Access::EXEC_OK).is_err() {
             world.unwritable.insert(directory.clone());
         }
@@ -93,7 +93,6 @@ fn found(metadata: &std::fs::Metadata, in_use: Option<String>) -> Found {
     } else if kind.is_symlink() {
         Some(StreamKind::Symlink)
     } else {
-        debug_assert!(kind.is_socket() || kind.is_fifo() || !kind.is_file());
         None
     };
     let nanoseconds = u32::try_from(metadata.mtime_nsec()).unwrap_or(0);

@@ -123,6 +123,7 @@ fn damage_and_absence_are_failures() {
             settings: &bench.source.settings(),
             facts: &facts,
             files: &BTreeMap::new(),
+            all_files: &BTreeMap::new(),
         })
         .unwrap();
     assert!(proof.failures[0].contains("holds no such stream"));
