@@ -13,7 +13,7 @@ SIGNED, LINE, PACK, FRAME, KEY, PACKS = 64 * MIB, MIB, 64 * MIB, 4 * MIB, 64 << 
 LABEL, NAME, PATH = r"\d{8}-\d{6}Z-[0-9a-z]{4}", r"(?!\.\.?\Z)[^/\0]+", rb"/|(/(?!\.\.?(/|\Z))[^/\0]+)+"
 FIELDS = {"repository": "format previous deployment name created accepts recipients writers",
           "envelope": "format previous deployment started finished tool scope status repositories assets lock_until"}
-SAME = ("deployment", "label", "repository")  # what the envelope and the manifest have in common
+SAME, FIRST = ("deployment", "label", "repository"), "repository/00000001.json"  # which is signed by its own writer
 PLACES = {"manifest": ("start", "top"), "asset": ("top", "asset"), "stream": ("asset", None), "runs": ("asset", None),
           "pack": ("top, asset", None), "result": ("asset", "top"), "end": ("top", "end")}  # of a line, and after it
 object_name, unbase64 = "objects/{0:.2}/{0}.age".format, functools.partial(base64.b64decode, validate=True)
@@ -26,13 +26,12 @@ def say(text, to=None):
     print("".join(c if c.isascii() and c.isprintable() else c.encode("unicode_escape").decode() for c in text), file=to)
 @contextlib.contextmanager
 def reporting(prefix="", also=Exception):
-    """Report a problem, once, instead of stopping."""
+    """Note a problem and report it, once, instead of stopping."""
     try:
         yield
     except (Exception, also) as problem:
-        if (text := f"{prefix}{problem}") not in problems:
-            problems.append(text)
-            say("error: " + text, sys.stderr)
+        problems.append(text := f"{prefix}{problem}")
+        if problems.count(text) == 1: say("error: " + text, sys.stderr)
 def hexes(digits, *values):
     return all(isinstance(v, str) and re.fullmatch("[0-9a-f]{%d}" % digits, v) for v in values)
 def ints(*values, low=0, high=2**63 - 1):
@@ -65,7 +64,7 @@ class Repository:
         must(self.keys, f"{root}: holds no valid repository document")
         for folder in self.glob("envelopes/" + "[0-9a-f]" * 16):
             for doc in self.chain("envelope", f"{folder}/" + "[0-9]" * 10):
-                self.backups.append(doc | {"objects": len(doc["objects"]), "bytes": sum(dict(doc["objects"]).values())})
+                self.backups.append(doc | {"bytes": sum(dict(doc.pop("objects")).values())})
     def open(self, name, digest=None, size=None):
         """Open an object whose stored bytes have this digest and this size."""
         must(os.path.isfile(os.path.join(self.root, name)), f"{name}: is missing")
@@ -84,8 +83,8 @@ class Repository:
         try:
             sealed, media = parse(name, stored), f"application/vnd.strongroom.{kind}+json"
             [signature], payload = sealed["signatures"], unbase64(sealed["payload"])
-            keyid, first = signature["keyid"], name == "repository/00000001.json"  # which brings its own keys
-            keys = self.keys if kind == "envelope" else (parse(name, payload, "format") if first else self.doc)["writers"]
+            keyid, before = signature["keyid"], parse(name, payload, "format") if name == FIRST else self.doc
+            keys = self.keys if kind == "envelope" else before["writers"]
             must(sealed["payloadType"] == media and keyid in keys, f"{name}: is no {media} of a known writer ({keyid})")
             message = b"DSSEv1 %d %s %d %s" % (len(media), media.encode(), len(payload), payload)
             Ed25519PublicKey.from_public_bytes(unbase64(keys[keyid])).verify(unbase64(signature["sig"]), message)
@@ -290,13 +289,11 @@ def main():
         if restore:
             os.makedirs(out, exist_ok=True)
             must(not os.listdir(out), f"{out}: is not empty")
-        for key in repo.keys.values() if args.command == "list" else (): say(f"writer {fingerprint(key)}")
+        for key in repo.keys.values(): say(f"writer {fingerprint(key)}")
         for backup in chosen:
-            before = len(problems)
-            if args.command != "list":
-                Backup(repo, backup["file"], restore and os.fsencode(os.path.realpath(out))).walk(args.identity)
+            before, target = len(problems), restore and os.fsencode(os.path.realpath(out))
+            if args.command != "list": Backup(repo, backup["file"], target).walk(args.identity)
             failed = ", FAILED" if len(problems) > before else ""
-            say("{label}: run {run}, {status}, {scope}, {objects} objects, {bytes} bytes{}".format(failed, **backup))
+            say("{label}: run {run}, {status}, {scope}, {bytes} bytes".format(**backup) + failed)
     sys.exit(1 if problems else 0)
-
 if __name__ == "__main__": main()

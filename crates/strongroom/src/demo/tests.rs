@@ -183,8 +183,8 @@ fn a_changed_certificate_is_noticed() {
     let proof = proof_after(|dir| {
         execute(
             dir,
-            "UPDATE certificates SET der = CAST(substr(der, 1, length(der) - 1) || x'00' AS BLOB) \
-             WHERE id = 7",
+            "UPDATE certificates SET der = CAST(substr(der, 1, length(der) - 1) || \
+             iif(substr(der, -1) = x'00', x'01', x'00') AS BLOB) WHERE id = 7",
         );
     });
     assert_fails(&proof, "The signature on certificate");
