@@ -233,7 +233,8 @@ class Backup:
              ints(seconds, low=-2**63) and ints(nanoseconds, high=10**9 - 1) and
              (content is None and kind in ("directory", "symlink", "hardlink") or kind in ("file", "database") and
               ints(doc["size"]) and hexes(64, doc["sha256"]) and
-              (content == "packed" or content == "artifact" and doc["object"] in self.sizes)), f"{where}: is not valid")
+              (content == "packed" or content == "artifact" and doc["object"] in self.sizes)),
+             f"{where}: one of mode, uid, gid, mtime, kind, size, sha256, content and object is not valid")
         must(re.fullmatch(PATH, doc["path"]) and doc["path"] not in kinds, f"{where}: the path is not valid or not new")
         must(kind != "hardlink" or kinds.get(doc["target"]) == "file", f"{where}: the target is no file before it")
         kinds[doc["path"]] = kind

@@ -13,9 +13,9 @@ use super::RepositoryError;
 use crate::format::{Digest, EpochId};
 
 /// The first 16 bytes of the keyed BLAKE3 of a chunk.
-pub(crate) type ChunkId = [u8; 16];
+pub type ChunkId = [u8; 16];
 /// The keyed BLAKE3 of an artifact's content.
-pub(crate) type ArtifactId = [u8; 32];
+pub type ArtifactId = [u8; 32];
 
 const CHUNKS: TableDefinition<'_, &ChunkId, &[u8; 16]> = TableDefinition::new("chunks");
 const ARTIFACTS: TableDefinition<'_, &ArtifactId, &[u8; 40]> = TableDefinition::new("artifacts");
@@ -27,15 +27,15 @@ const MEMORY: usize = 6 << 20;
 
 /// Where a chunk is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct ChunkPlace {
+pub struct ChunkPlace {
     /// The pack's number in this index.
-    pub(crate) pack: u32,
+    pub pack: u32,
     /// Where its frame begins in the plaintext of the pack.
-    pub(crate) frame: u32,
+    pub frame: u32,
     /// Where it begins in the content of the frame.
-    pub(crate) offset: u32,
+    pub offset: u32,
     /// How long it is.
-    pub(crate) length: u32,
+    pub length: u32,
 }
 
 impl ChunkPlace {
@@ -63,9 +63,11 @@ impl ChunkPlace {
 
 /// A stored object as the index knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct StoredObject {
-    pub(crate) digest: Digest,
-    pub(crate) size_bytes: u64,
+pub struct StoredObject {
+    /// The digest of its stored bytes.
+    pub digest: Digest,
+    /// Their length.
+    pub size_bytes: u64,
 }
 
 impl StoredObject {
@@ -89,7 +91,7 @@ impl StoredObject {
 }
 
 /// The open index of one epoch, with one transaction for the whole run.
-pub(crate) struct Index {
+pub struct Index {
     path: PathBuf,
     database: Database,
     transaction: Option<WriteTransaction>,
@@ -99,7 +101,7 @@ pub(crate) struct Index {
 
 impl Index {
     /// Opens the index of `epoch`; `None` when there is none, or one of another epoch, or a damaged one.
-    pub(crate) fn open(path: &Path, epoch: EpochId) -> Result<Option<Self>, RepositoryError> {
+    pub fn open(path: &Path, epoch: EpochId) -> Result<Option<Self>, RepositoryError> {
         if !path.exists() {
             return Ok(None);
         }
@@ -145,7 +147,7 @@ impl Index {
     }
 
     /// Makes an empty index for `epoch` in place of whatever was there.
-    pub(crate) fn create(path: &Path, epoch: EpochId) -> Result<Self, RepositoryError> {
+    pub fn create(path: &Path, epoch: EpochId) -> Result<Self, RepositoryError> {
         let build = || -> Result<Self, redb::Error> {
             drop(crate::private_file::create_or_truncate(path)?);
             let database = Database::builder().set_cache_size(MEMORY).create(path)?;
@@ -168,12 +170,12 @@ impl Index {
     }
 
     /// The packs of this epoch.
-    pub(crate) fn pack(&self, number: u32) -> Option<StoredObject> {
+    pub fn pack(&self, number: u32) -> Option<StoredObject> {
         self.packs.get(number as usize).copied()
     }
 
     /// Looks up many chunks at once; what is not known is `None`.
-    pub(crate) fn find_chunks(
+    pub fn find_chunks(
         &self,
         ids: &[ChunkId],
         mut found: impl FnMut(usize, Option<ChunkPlace>),
@@ -192,7 +194,7 @@ impl Index {
     }
 
     /// Numbers a pack and remembers where its chunks are.
-    pub(crate) fn add_pack(
+    pub fn add_pack(
         &mut self,
         object: StoredObject,
         chunks: impl Iterator<Item = (ChunkId, u32, u32, u32)>,
@@ -223,10 +225,7 @@ impl Index {
     }
 
     /// Looks up an artifact by its content.
-    pub(crate) fn find_artifact(
-        &self,
-        id: &ArtifactId,
-    ) -> Result<Option<StoredObject>, RepositoryError> {
+    pub fn find_artifact(&self, id: &ArtifactId) -> Result<Option<StoredObject>, RepositoryError> {
         let look = || -> Result<_, redb::Error> {
             let table = self.transaction().open_table(ARTIFACTS)?;
             let value = table.get(id)?;
@@ -236,7 +235,7 @@ impl Index {
     }
 
     /// Remembers an artifact.
-    pub(crate) fn add_artifact(
+    pub fn add_artifact(
         &mut self,
         id: &ArtifactId,
         object: StoredObject,
@@ -251,7 +250,7 @@ impl Index {
     }
 
     /// Makes what was added visible to later runs, and begins the next transaction.
-    pub(crate) fn commit(&mut self) -> Result<(), RepositoryError> {
+    pub fn commit(&mut self) -> Result<(), RepositoryError> {
         let mut commit = || -> Result<(), redb::Error> {
             // The database allows one writer at a time: the old transaction ends before the next begins.
             if let Some(transaction) = self.transaction.take() {

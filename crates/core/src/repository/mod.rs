@@ -4,7 +4,7 @@
 //! [`reader`] opens one. What the writing host remembers between runs is [`state`].
 
 mod hashing;
-mod index;
+pub mod index;
 mod packer;
 pub mod reader;
 pub mod state;
