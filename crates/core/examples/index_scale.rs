@@ -22,7 +22,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let chunks: u64 = arguments
         .next()
         .map_or(Ok(50_000_000), |text| text.parse())?;
-    let path = Path::new(&directory).join("index-scale.redb");
+    let path = Path::new(&directory).join("index-scale");
     let mut index = Index::create(&path, EpochId::from_bytes([0; 8]))?;
     println!(
         "{:>12} {:>10} {:>12} {:>14} {:>12}",
@@ -54,7 +54,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             next_report *= 10;
         }
     }
-    std::fs::remove_file(&path)?;
+    std::fs::remove_dir_all(&path)?;
     Ok(())
 }
 
@@ -68,7 +68,10 @@ fn id(number: u64) -> ChunkId {
 #[expect(clippy::cast_precision_loss, reason = "figures for people")]
 fn report(index: &Index, path: &Path, added: u64, begin: Instant) -> Result<(), Box<dyn Error>> {
     let seconds = begin.elapsed().as_secs_f64();
-    let size = std::fs::metadata(path)?.len();
+    let mut size = 0;
+    for entry in std::fs::read_dir(path)? {
+        size += entry?.metadata()?.len();
+    }
     let step = (added / LOOKUPS).max(1);
     // Known ones in an order that is not that of insertion.
     let ids: Vec<ChunkId> = (0..LOOKUPS)

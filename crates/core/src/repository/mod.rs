@@ -302,17 +302,6 @@ pub enum RepositoryError {
         /// What was asked for.
         label: String,
     },
-    /// The writer's cache failed.
-    #[error("cannot {operation} the chunk index {path}")]
-    Index {
-        /// What was being done.
-        operation: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// The library's error.
-        #[source]
-        source: Box<redb::Error>,
-    },
     /// A file that the writer keeps failed.
     #[error("cannot {operation} {path}")]
     State {
@@ -336,18 +325,6 @@ pub enum RepositoryError {
 }
 
 impl RepositoryError {
-    pub(crate) fn index<E: Into<redb::Error>>(
-        operation: &'static str,
-        path: &Path,
-    ) -> impl FnOnce(E) -> Self {
-        let path = path.to_owned();
-        move |source| Self::Index {
-            operation,
-            path,
-            source: Box::new(source.into()),
-        }
-    }
-
     pub(crate) fn state(
         operation: &'static str,
         path: &Path,

@@ -83,7 +83,7 @@ impl WriterState {
     }
 
     pub(crate) fn index_path(&self) -> PathBuf {
-        self.directory.join("index.redb")
+        self.directory.join("index")
     }
 
     /// What the sources left for their next capture, by asset.

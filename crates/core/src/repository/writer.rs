@@ -257,6 +257,9 @@ impl<'a> BackupWriter<'a> {
             Some(object) => self.is_stored(object)?,
             None => false,
         };
+        if !present {
+            self.index.forget_pack(pack);
+        }
         self.present.insert(pack, present);
         Ok(present)
     }
@@ -421,7 +424,7 @@ impl<'a> BackupWriter<'a> {
         &mut self,
         id: &ArtifactId,
     ) -> Result<Option<Digest>, RepositoryError> {
-        let Some(object) = self.index.find_artifact(id)? else {
+        let Some(object) = self.index.find_artifact(id) else {
             return Ok(None);
         };
         if !self.is_stored(object)? {
