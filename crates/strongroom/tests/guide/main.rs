@@ -1,0 +1,129 @@
+//! Executes the operator guide: its `sh` blocks run as they stand, and its reference of the commands is that of the program.
+//!
+//! One miniature CA is backed up, damaged and restored by the pages themselves; nothing here knows what they do.
+
+mod authority;
+mod page;
+mod reference;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use authority::Authority;
+use page::Page;
+
+const PASSPHRASE: &str = "only for the tests of the guide";
+
+/// Programs that a page may use besides the shell's own commands.
+const PLAIN: [&str; 16] = [
+    "base64", "basename", "bash", "cat", "cut", "find", "grep", "head", "ls", "mkdir", "rm", "sed",
+    "sha256sum", "sort", "tail", "wc",
+];
+/// What a page without Strongroom needs besides.
+const BY_HAND: [&str; 5] = ["age", "cmp", "install", "openssl", "zstd"];
+
+#[test]
+fn the_pages_can_be_followed() {
+    let place = tempfile::tempdir().expect("a directory");
+    let place = place.path();
+    let authority = Authority::create(&place.join("ca"));
+    let before = authority.content();
+    let passphrase = place.join("passphrase");
+    authority::write(&passphrase, PASSPHRASE.as_bytes());
+
+    let mut names = PLAIN.to_vec();
+    let programs = programs(&place.join("bin"), &names);
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_strongroom"), programs.join("strongroom"))
+        .expect("a link to the program");
+    let path = |name: &str| place.join(name).into_os_string();
+    let run = |page: &str, programs: &Path, more: &[(&str, PathBuf)]| {
+        let mut command = Command::new("bash");
+        command
+            .env_clear()
+            .env("PATH", programs)
+            .env("HOME", place)
+            .env("LC_ALL", "C.UTF-8")
+            .env("CA", path("ca"))
+            .env("ETC", path("etc"))
+            .env("STATE", path("state"))
+            .env("BACKUPS", path("backups"))
+            .env("KEYSAFE", path("keysafe"))
+            .env("CUSTODIAN", path("custodian"))
+            .env("STRONGROOM_PASSPHRASE_FILE", &passphrase)
+            .envs(more.iter().map(|(name, value)| (name, value)))
+            .current_dir(place);
+        Page::read(page).execute(&mut command);
+    };
+
+    run("first-backup.md", &programs, &[]);
+
+    let custodian = place.join("custodian");
+    let identity = |name: &str| custodian.join(name);
+    authority.damage();
+    let damaged = authority.content();
+    assert_ne!(before, damaged);
+    let variables = [
+        ("STRONGROOM_CONFIG", place.join("etc/strongroom.toml")),
+        ("DATABASE_IDENTITY", identity("database.identity")),
+        ("KEYS_IDENTITY", identity("keys.identity")),
+        ("LOOK", place.join("look")),
+        ("NEW", place.join("new")),
+    ];
+    run("restore.md", &programs, &variables);
+    assert_eq!(authority.content(), before, "after restore.md");
+
+    authority.lose_key();
+    // age asks for passphrases at a terminal only.
+    let opened = place.join("opened.identity");
+    authority::open_identity(&identity("keys.identity"), PASSPHRASE, &opened);
+    names.extend(BY_HAND);
+    let by_hand = self::programs(&place.join("by-hand-bin"), &names);
+    let variables = [
+        ("REPOSITORY", place.join("keysafe")),
+        ("IDENTITY", opened),
+        ("KEY", authority.key()),
+        ("CERTIFICATE", authority.certificate()),
+        ("OUT", place.join("by-hand")),
+    ];
+    run("by-hand.md", &by_hand, &variables);
+    assert_eq!(authority.content(), before, "after by-hand.md");
+}
+
+#[test]
+fn the_worked_bytes_of_the_format_hold() {
+    let place = tempfile::tempdir().expect("a directory");
+    let place = place.path();
+    let programs = programs(&place.join("bin"), &[&PLAIN[..], &BY_HAND[..]].concat());
+    let mut command = Command::new("bash");
+    command
+        .env_clear()
+        .env("PATH", programs)
+        .env("HOME", place)
+        .current_dir(place);
+    Page::read("../format.md").execute(&mut command);
+}
+
+#[test]
+fn the_reference_of_the_commands_is_that_of_the_program() {
+    reference::compare();
+}
+
+#[test]
+fn every_link_of_the_documentation_leads_somewhere() {
+    let broken = page::broken_links();
+    assert!(broken.is_empty(), "\n{}\n", broken.join("\n"));
+}
+
+/// A directory with links to these programs and no others.
+fn programs(directory: &Path, names: &[&str]) -> PathBuf {
+    std::fs::create_dir(directory).expect("a directory for programs");
+    let path = std::env::var_os("PATH").expect("a PATH");
+    for name in names {
+        let found = std::env::split_paths(&path)
+            .map(|place| place.join(name))
+            .find(|file| file.is_file());
+        let found = found.unwrap_or_else(|| panic!("the program {name} is missing; ./test installs it"));
+        std::os::unix::fs::symlink(found, directory.join(name)).expect("a link");
+    }
+    directory.to_owned()
+}
