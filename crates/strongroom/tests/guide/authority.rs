@@ -71,7 +71,10 @@ impl Authority {
     pub(crate) fn damage(&self) {
         self.lose_key();
         std::fs::remove_file(self.path("etc/ca.toml")).expect("it was there");
-        write(&self.path("var/ca.sqlite3"), b"SQLite format 3\0, or what is left of it");
+        write(
+            &self.path("var/ca.sqlite3"),
+            b"SQLite format 3\0, or what is left of it",
+        );
     }
 
     pub(crate) fn lose_key(&self) {

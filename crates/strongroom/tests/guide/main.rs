@@ -16,8 +16,22 @@ const PASSPHRASE: &str = "only for the tests of the guide";
 
 /// Programs that a page may use besides the shell's own commands.
 const PLAIN: [&str; 16] = [
-    "base64", "basename", "bash", "cat", "cut", "find", "grep", "head", "ls", "mkdir", "rm", "sed",
-    "sha256sum", "sort", "tail", "wc",
+    "base64",
+    "basename",
+    "bash",
+    "cat",
+    "cut",
+    "find",
+    "grep",
+    "head",
+    "ls",
+    "mkdir",
+    "rm",
+    "sed",
+    "sha256sum",
+    "sort",
+    "tail",
+    "wc",
 ];
 /// What a page without Strongroom needs besides.
 const BY_HAND: [&str; 5] = ["age", "cmp", "install", "openssl", "zstd"];
@@ -33,8 +47,11 @@ fn the_pages_can_be_followed() {
 
     let mut names = PLAIN.to_vec();
     let programs = programs(&place.join("bin"), &names);
-    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_strongroom"), programs.join("strongroom"))
-        .expect("a link to the program");
+    std::os::unix::fs::symlink(
+        env!("CARGO_BIN_EXE_strongroom"),
+        programs.join("strongroom"),
+    )
+    .expect("a link to the program");
     let path = |name: &str| place.join(name).into_os_string();
     let run = |page: &str, programs: &Path, more: &[(&str, PathBuf)]| {
         let mut command = Command::new("bash");
@@ -122,7 +139,8 @@ fn programs(directory: &Path, names: &[&str]) -> PathBuf {
         let found = std::env::split_paths(&path)
             .map(|place| place.join(name))
             .find(|file| file.is_file());
-        let found = found.unwrap_or_else(|| panic!("the program {name} is missing; ./test installs it"));
+        let found =
+            found.unwrap_or_else(|| panic!("the program {name} is missing; ./test installs it"));
         std::os::unix::fs::symlink(found, directory.join(name)).expect("a link");
     }
     directory.to_owned()

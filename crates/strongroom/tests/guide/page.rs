@@ -95,7 +95,8 @@ pub(crate) fn broken_links() -> Vec<String> {
             let found = if heading.is_empty() {
                 to.exists()
             } else {
-                std::fs::read_to_string(&to).is_ok_and(|text| anchors(&text).any(|one| one == heading))
+                std::fs::read_to_string(&to)
+                    .is_ok_and(|text| anchors(&text).any(|one| one == heading))
             };
             if !found {
                 broken.push(format!("{}: {target}", page.display()));

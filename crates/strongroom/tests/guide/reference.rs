@@ -48,7 +48,10 @@ fn reference() -> String {
             .chain(command.iter().map(String::as_str))
             .collect::<Vec<_>>()
             .join(" ");
-        text.push_str(&format!("\n## {name}\n\n```text\n{}\n```\n", help.trim_end()));
+        text.push_str(&format!(
+            "\n## {name}\n\n```text\n{}\n```\n",
+            help.trim_end()
+        ));
         for sub in subcommands(&help).into_iter().rev() {
             waiting.push(command.iter().cloned().chain([sub]).collect());
         }
@@ -66,7 +69,9 @@ fn help(command: &[String]) -> String {
         .expect("the program");
     assert!(output.status.success(), "{command:?}");
     let help = String::from_utf8(output.stdout).expect("text");
-    help.lines().map(|line| format!("{}\n", line.trim_end())).collect()
+    help.lines()
+        .map(|line| format!("{}\n", line.trim_end()))
+        .collect()
 }
 
 /// The names under `Commands:`, without `help`.
