@@ -2,6 +2,11 @@
 //!
 //! One miniature CA is backed up, damaged and restored by the pages themselves; nothing here knows what they do.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a test starts programs, finds them in the environment and writes its reference"
+)]
+
 mod authority;
 mod page;
 mod reference;

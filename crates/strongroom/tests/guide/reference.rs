@@ -1,5 +1,6 @@
 //! docs/guide/commands.md: made of the help of every command, and compared with it.
 
+use std::fmt::Write as _;
 use std::process::Command;
 
 use super::page::root;
@@ -30,7 +31,7 @@ pub(crate) fn compare() {
             .count();
         let at = |text: &str| text.lines().nth(line).unwrap_or("(the end)").to_owned();
         panic!(
-            "docs/guide/commands.md is not the help of the program; `{UPDATE}=1 ./test reference` writes it.\n\
+            "docs/guide/commands.md is not the help of the program; `{UPDATE}=1 cargo test -p strongroom --test guide reference` writes it.\n\
              first difference in line {}:\n  page:    {}\n  program: {}",
             line + 1,
             at(&written),
@@ -48,10 +49,7 @@ fn reference() -> String {
             .chain(command.iter().map(String::as_str))
             .collect::<Vec<_>>()
             .join(" ");
-        text.push_str(&format!(
-            "\n## {name}\n\n```text\n{}\n```\n",
-            help.trim_end()
-        ));
+        let _ = write!(text, "\n## {name}\n\n```text\n{}\n```\n", help.trim_end());
         for sub in subcommands(&help).into_iter().rev() {
             waiting.push(command.iter().cloned().chain([sub]).collect());
         }
@@ -69,9 +67,8 @@ fn help(command: &[String]) -> String {
         .expect("the program");
     assert!(output.status.success(), "{command:?}");
     let help = String::from_utf8(output.stdout).expect("text");
-    help.lines()
-        .map(|line| format!("{}\n", line.trim_end()))
-        .collect()
+    let lines: Vec<&str> = help.lines().map(str::trim_end).collect();
+    lines.join("\n")
 }
 
 /// The names under `Commands:`, without `help`.
