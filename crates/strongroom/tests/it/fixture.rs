@@ -118,6 +118,7 @@ impl Host {
         write(&self.path("ca/private/ca.key.pem"), key.serialize_pem());
         write(&self.path("ca/certs/ca.cert.pem"), certificate.pem());
         write(&self.path("ca/private/token"), TOKEN);
+        must("chmod", &["-R", "go=", &self.text("ca/private")]);
         write(&self.path("ca/conf/ca.toml"), "days = 90\n");
         write(&self.path("ca/conf/sub/extra.conf"), "one = 1\n");
         write(&self.path("ca/conf/empty"), "");
