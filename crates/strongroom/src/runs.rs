@@ -45,6 +45,28 @@ impl Run {
         }
     }
 
+    /// What a restore of `only`, or of all assets, cannot bring back, a sentence each.
+    pub(crate) fn gaps(&self, only: &[String]) -> Vec<String> {
+        let parts = self.envelopes.values();
+        let assets = parts.flat_map(|stored| &stored.envelope.assets);
+        let (wanted, others): (Vec<_>, Vec<_>) =
+            assets.partition(|asset| only.is_empty() || only.contains(&asset.name));
+        let incomplete = wanted
+            .iter()
+            .filter(|asset| asset.status != Status::Complete);
+        let mut gaps: Vec<String> = incomplete
+            .map(|asset| format!("asset {} was not captured whole", asset.name))
+            .collect();
+        if others.is_empty() {
+            gaps.extend(self.missing().iter().map(|name| {
+                format!(
+                    "repository {name} has no envelope of this backup; its assets are not restored"
+                )
+            }));
+        }
+        gaps
+    }
+
     /// The bytes of everything in it.
     pub(crate) fn size_bytes(&self) -> u64 {
         let assets = self

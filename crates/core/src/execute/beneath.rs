@@ -147,6 +147,15 @@ impl Directory {
         }
     }
 
+    /// When the directory was last changed: seconds since 1970 and nanoseconds.
+    pub(super) fn modified(&self) -> io::Result<(i64, u32)> {
+        let stat = rustix::fs::fstat(&self.descriptor)?;
+        Ok((
+            stat.st_mtime,
+            u32::try_from(stat.st_mtime_nsec).unwrap_or(0),
+        ))
+    }
+
     /// Whether a name exists.
     pub(super) fn has(&self, name: &OsStr) -> io::Result<bool> {
         Ok(self.stat(name)?.is_some())

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::path_text;
 use crate::format::Label;
 use crate::format::manifest::{Stream, StreamKind};
 use crate::source::Class;
@@ -16,7 +17,7 @@ pub enum Target {
     /// To where everything was.
     InPlace,
     /// Below an empty directory, as `DIR/<asset>/<path>`.
-    Directory(PathBuf),
+    Directory(#[serde(with = "path_text")] PathBuf),
 }
 
 /// An asset of the backup.
@@ -82,18 +83,23 @@ pub struct RestoreItem {
     /// What it is.
     pub kind: StreamKind,
     /// Where it was when it was captured.
+    #[serde(with = "path_text")]
     pub original: PathBuf,
     /// Where it goes.
+    #[serde(with = "path_text")]
     pub path: PathBuf,
     /// An existing directory; from there on to `path`, symbolic links are not followed.
+    #[serde(with = "path_text")]
     pub root: PathBuf,
     /// The length of its content in bytes.
     pub size_bytes: u64,
     /// Where the first name of a hard-linked file goes.
+    #[serde(with = "path_text::option")]
     pub link_to: Option<PathBuf>,
     /// What is replaced; for directories, what they are now.
     pub replaces: Option<Found>,
     /// Files that, where they exist, are put aside together with what is replaced.
+    #[serde(with = "path_text::list")]
     pub companions: Vec<PathBuf>,
     /// Owner, mode and times of a directory; set when everything below it is in place.
     pub directory: Option<Stream>,

@@ -135,7 +135,8 @@ fn dry_run(session: &Session<'_>, plan: &BackupPlan) -> Exit {
     print_not_covered(report, &missing);
     report.line("Nothing was stored.");
     report.document(json!({
-        "dry_run": true, "assets": documents, "problems": problems, "not_covered": missing,
+        "dry_run": true, "assets": documents, "problems": problems,
+        "not_covered": missing.iter().map(|path| shown_path(path)).collect::<Vec<_>>(),
     }));
     if problems.is_empty() {
         Exit::Done
@@ -233,7 +234,7 @@ fn document(report: &BackupReport) -> Value {
         "reasons": reasons(report),
         "problems": report.problems,
         "notes": report.notes,
-        "not_covered": report.not_covered,
+        "not_covered": report.not_covered.iter().map(|path| shown_path(path)).collect::<Vec<_>>(),
     })
 }
 

@@ -50,12 +50,13 @@ pub(crate) fn run(args: &ExportArgs, around: &Surroundings) -> Result<Exit, Fail
     let progress = Progress::new(&around.report);
     let context = super::restore::context(around, &progress);
     let readers: Vec<_> = readers.into_iter().map(|(_, reader)| reader).collect();
-    let done = restore::restore(
+    let mut done = restore::restore(
         &consent,
         &session.config.writer.state_dir,
         &readers,
         &context,
     )?;
+    done.problems.extend(run.gaps(&args.assets));
     let sums = sums(&target, &out, &assets);
     write(&out.join("SHA256SUMS"), &sums)?;
     let facts = assets.iter().map(|asset| {

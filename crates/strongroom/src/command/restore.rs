@@ -107,7 +107,8 @@ pub(crate) fn run(args: &RestoreArgs, around: &Surroundings) -> Result<Exit, Fai
     if args.resume {
         drop(journal);
         let readers: Vec<_> = readers.into_iter().map(|(_, reader)| reader).collect();
-        let done = restore::resume(&directory, &readers, &context)?;
+        let mut done = restore::resume(&directory, &readers, &context)?;
+        done.problems.extend(run.gaps(&only));
         return Ok(finish(around, &label, &target, &done));
     }
 
@@ -143,7 +144,8 @@ pub(crate) fn run(args: &RestoreArgs, around: &Surroundings) -> Result<Exit, Fai
     }
     let consent = Consent::to(&plan)?;
     let readers: Vec<_> = readers.into_iter().map(|(_, reader)| reader).collect();
-    let done = restore::restore(&consent, state, &readers, &context)?;
+    let mut done = restore::restore(&consent, state, &readers, &context)?;
+    done.problems.extend(run.gaps(&only));
     Ok(finish(around, run.label.as_str(), &target, &done))
 }
 

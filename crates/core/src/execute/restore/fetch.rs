@@ -84,6 +84,18 @@ pub(super) fn fetch(
     Ok(())
 }
 
+/// The directories down to `path` that do not exist.
+fn missing(path: &Path) -> Vec<PathBuf> {
+    let is_missing = |path: &&Path| {
+        std::fs::symlink_metadata(path)
+            .is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+    };
+    path.ancestors()
+        .take_while(is_missing)
+        .map(Path::to_owned)
+        .collect()
+}
+
 /// Where the content of an item waits.
 pub(super) fn new_path(journal: &Journal, number: usize) -> PathBuf {
     let plan = journal.plan();
@@ -118,9 +130,10 @@ impl Fetching<'_, '_> {
             None
         };
         let directory = whole.or(item.path.parent()).unwrap_or(Path::new("/"));
+        // Noted before they are made: a restore that is killed in between must still be undone without a trace.
+        self.journal.note_created(missing(directory))?;
         let mut created = Vec::new();
         let directory = Directory::open(&item.root, directory, Some(&mut created));
-        self.journal.note_created(created)?;
         let directory = directory.map_err(failed("open the directory of"))?;
         if item.kind == StreamKind::Directory {
             return Ok(());

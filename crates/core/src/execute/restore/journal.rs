@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::RestoreError;
+use crate::plan::path_text;
 use crate::plan::restore::RestorePlan;
 use crate::private_file;
 
@@ -52,7 +53,7 @@ enum Entry {
     /// An item is as it was before.
     Undone(usize),
     /// A directory that was not there before.
-    Created(PathBuf),
+    Created(#[serde(with = "path_text")] PathBuf),
 }
 
 /// An open journal.

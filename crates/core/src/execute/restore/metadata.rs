@@ -62,6 +62,11 @@ pub(super) fn revert(directory: &File, before: &Found) -> io::Result<()> {
     Ok(rustix::fs::futimens(directory, &timestamps(before.mtime))?)
 }
 
+/// Sets the time of an open file or directory.
+pub(super) fn set_time(file: impl AsFd, mtime: (i64, u32)) -> io::Result<()> {
+    Ok(rustix::fs::futimens(file, &timestamps(mtime))?)
+}
+
 fn timestamps((seconds, nanoseconds): (i64, u32)) -> Timestamps {
     let time = Timespec {
         tv_sec: seconds,

@@ -134,7 +134,7 @@ pub(super) fn undo(
         journal.enter(Phase::Undoing)?;
     }
     for (number, item) in items.iter().enumerate().rev() {
-        if journal.is_undone(number) {
+        if item.kind == StreamKind::Directory || journal.is_undone(number) {
             continue;
         }
         let failed = |operation| RestoreError::io(operation, &item.path);
@@ -160,6 +160,34 @@ pub(super) fn undo(
             result => result.map_err(RestoreError::io("remove", path))?,
         }
     }
+    revert_directories(&items, context, report)
+}
+
+/// Gives directories back what they were, last of all: whatever comes and goes in them sets their times.
+fn revert_directories(
+    items: &[RestoreItem],
+    context: &RestoreContext<'_>,
+    report: &mut RestoreReport,
+) -> Result<(), RestoreError> {
+    for item in items.iter().rev() {
+        let Some(before) = item
+            .replaces
+            .as_ref()
+            .filter(|_| item.kind == StreamKind::Directory)
+        else {
+            continue;
+        };
+        let failed = |operation| RestoreError::io(operation, &item.path);
+        (context.before_step)("undo").map_err(failed("undo"))?;
+        let revert = Directory::open(&item.root, &item.path, None)
+            .and_then(|directory| directory.descriptor().try_clone())
+            .and_then(|directory| metadata::revert(&File::from(directory), before));
+        match revert {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            result => result.map_err(failed("undo"))?,
+        }
+        report.items += 1;
+    }
     Ok(())
 }
 
@@ -170,13 +198,6 @@ fn undo_item(
     swapped: bool,
 ) -> io::Result<()> {
     let plan = journal.plan();
-    if item.kind == StreamKind::Directory {
-        if let Some(before) = item.replaces.as_ref().filter(|_| swapped) {
-            let directory = Directory::open(&item.root, &item.path, None)?;
-            metadata::revert(&File::from(directory.descriptor().try_clone()?), before)?;
-        }
-        return Ok(());
-    }
     let (directory, name) = open_parent(item)?;
     let (new, old) = (plan.new_name(number), plan.old_name(number));
     let (new, old) = (OsStr::new(&new), OsStr::new(&old));
@@ -223,6 +244,7 @@ pub(super) fn delete_old(
         (context.before_step)("delete what was replaced by").map_err(failed("sign off"))?;
         let (directory, _) = open_parent(item).map_err(failed("open the directory of"))?;
         let old = plan.old_name(number);
+        let time = directory.modified().map_err(failed("look at"))?;
         if directory
             .unlink(old.as_ref())
             .map_err(failed("delete what was replaced by"))?
@@ -234,6 +256,11 @@ pub(super) fn delete_old(
             directory
                 .unlink(aside.as_ref())
                 .map_err(failed("delete what was replaced by"))?;
+        }
+        // That a name of ours goes is no change of the directory; where it is another user's, its time stays new.
+        match metadata::set_time(directory.descriptor(), time) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+            result => result.map_err(failed("set the time of the directory of"))?,
         }
     }
     Ok(())

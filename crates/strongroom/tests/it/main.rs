@@ -1,0 +1,19 @@
+//! Bad input and bad luck, from outside: the built program on directories of its own, as a user runs it.
+//!
+//! Every run goes through [`fixture::Host`], which also looks for planted secrets in all that is printed.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests start programs, write files and wait for the moment of a kill"
+)]
+
+mod commands;
+mod faults;
+mod fixture;
+mod golden;
+mod kill;
+mod paths;
+mod reader;
+mod repository_damage;
+mod restore_faults;
+mod snapshot;
