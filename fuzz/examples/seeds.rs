@@ -221,6 +221,11 @@ fn frames() {
         write(target, "no-size", &unsized_frame);
     }
     write("pack", "sealed", seal_to_epoch(&all));
+    // One raw block in the format of zstd 0.7, which no decoder may take.
+    let legacy = b"\x27\xb5\x2f\xfd\x20\x05\x40\x00\x05hello\xc0\x00\x00";
+    for target in ["frame", "pack", "artifact"] {
+        write(target, "legacy", legacy);
+    }
 }
 
 fn artifact() {

@@ -15,6 +15,11 @@ fuzz_target!(|data: &[u8]| {
         };
         assert!(content.len() <= limits::FRAME_CONTENT_MAX);
         assert!(0 < taken && taken <= rest.len());
+        // A frame or a skippable frame of RFC 8878, nothing older.
+        assert!(matches!(
+            rest,
+            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..]
+        ));
         rest = &rest[taken..];
     }
 });
