@@ -95,4 +95,17 @@ mod tests {
         let bomb = zstd::bulk::compress(&vec![0; limits::FRAME_CONTENT_MAX + 1], 1).expect("zstd");
         decode(&bomb).expect_err("too much content");
     }
+
+    /// One raw block of 5 bytes in the format of zstd 0.7, which RFC 8878 does not know.
+    const LEGACY: &[u8] = b"\x27\xb5\x2f\xfd\x20\x05\x40\x00\x05hello\xc0\x00\x00";
+
+    #[test]
+    fn frames_from_before_the_standard_are_refused() {
+        decode(LEGACY).expect_err("a legacy frame");
+        let mut content = Vec::new();
+        reader(LEGACY)
+            .expect("zstd")
+            .read_to_end(&mut content)
+            .expect_err("a legacy stream");
+    }
 }
