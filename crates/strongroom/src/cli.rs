@@ -43,13 +43,13 @@ pub(crate) struct Global {
     /// Print one JSON document, and progress as JSON Lines on standard error
     #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// Print problems only
+    /// Print answers and problems only
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub(crate) quiet: bool,
     /// Print more; twice, what the engine does
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
-    /// Print no colours (also `NO_COLOR`)
+    /// Print no colours; setting `NO_COLOR` does the same
     #[arg(long, global = true)]
     pub(crate) no_color: bool,
 }

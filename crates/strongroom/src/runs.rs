@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 
 use strongroom_core::format::Label;
 use strongroom_core::format::envelope::{Envelope, Scope, Status};
+use strongroom_core::repository::state::Head;
 use strongroom_core::repository::{Repository, StoredEnvelope};
 
 use crate::failure::{Exit, Failure};
+use crate::session::Session;
 
 /// One run: the envelopes with its label.
 pub(crate) struct Run {
@@ -67,6 +69,21 @@ impl Run {
         gaps
     }
 
+    /// Whether it is complete and of all assets.
+    fn is_whole(&self) -> bool {
+        self.status() == Status::Complete && self.any().scope == Scope::All
+    }
+
+    /// Whether it holds all these assets whole.
+    fn holds(&self, assets: &[String]) -> bool {
+        assets.iter().all(|name| {
+            self.envelopes.values().any(|stored| {
+                let mut held = stored.envelope.assets.iter();
+                held.any(|asset| asset.name == *name && asset.status == Status::Complete)
+            })
+        })
+    }
+
     /// The bytes of everything in it.
     pub(crate) fn size_bytes(&self) -> u64 {
         let assets = self
@@ -84,16 +101,22 @@ pub(crate) struct Runs {
 }
 
 impl Runs {
-    /// Reads the catalogues of `repositories`.
-    pub(crate) fn read(repositories: &BTreeMap<String, Repository>) -> Result<Self, Failure> {
+    /// Reads the catalogues of the repositories, and holds them against what this host has written itself.
+    pub(crate) fn read(
+        session: &Session<'_>,
+        repositories: &BTreeMap<String, Repository>,
+    ) -> Result<Self, Failure> {
         let mut runs: BTreeMap<(u64, Label), Run> = BTreeMap::new();
         let mut problems = Vec::new();
         for (name, repository) in repositories {
-            let catalogue = repository
-                .catalogue()
-                .map_err(|error| Failure::from(error).context(format_args!("repository {name}")))?;
+            let context = |error| Failure::from(error).context(format_args!("repository {name}"));
+            let catalogue = repository.catalogue().map_err(context)?;
             let named = |problem| format!("repository {name}: {problem}");
             problems.extend(catalogue.problems.into_iter().map(named));
+            let head = session.state(name).head(repository.document().repository);
+            if let Some(head) = head.map_err(context)? {
+                problems.extend(rolled_back(&head, &catalogue.backups).map(named));
+            }
             for stored in catalogue.backups {
                 let (number, label) = (stored.envelope.run, stored.envelope.label.clone());
                 runs.entry((number, label.clone()))
@@ -112,18 +135,27 @@ impl Runs {
         })
     }
 
-    /// The run that `label` names; `latest` is the newest complete one of all assets.
-    pub(crate) fn find(&self, label: &str) -> Result<&Run, Failure> {
+    /// The run that `label` names; `latest` is the newest complete one of all assets or, when only some assets are
+    /// meant, the newest that holds those whole.
+    pub(crate) fn find(&self, label: &str, only: &[String]) -> Result<&Run, Failure> {
         if label == "latest" {
             let mut newest_first = self.all.iter().rev();
             return newest_first
-                .find(|run| run.status() == Status::Complete && run.any().scope == Scope::All)
+                .find(|run| {
+                    if only.is_empty() {
+                        run.is_whole()
+                    } else {
+                        run.holds(only)
+                    }
+                })
                 .ok_or_else(|| self.no_latest());
         }
         self.all.iter().find(|run| run.label.as_str() == label).ok_or_else(|| {
             let message = format!("no backup has the label {label:?}");
-            Failure::new(Exit::Refused, "no-such-backup", message)
-                .hint("`strongroom list` shows the labels; `latest` names the newest complete backup.")
+            Failure::new(Exit::Refused, "no-such-backup", message).hint(
+                "`strongroom list` shows the labels; `latest` names the newest complete backup. The label comes before \
+                 the names of assets.",
+            )
         })
     }
 
@@ -137,4 +169,29 @@ impl Runs {
             "`strongroom list` shows what there is; an incomplete backup is restored by naming its label.",
         )
     }
+}
+
+/// What is missing of the envelopes that this host has written, by what it remembers.
+fn rolled_back(head: &Head, backups: &[StoredEnvelope]) -> Option<String> {
+    let mut own = backups
+        .iter()
+        .filter(|stored| stored.envelope.writer == head.writer);
+    let last = own
+        .clone()
+        .map(|stored| stored.envelope.sequence)
+        .max()
+        .unwrap_or(0);
+    if last < head.sequence {
+        return Some(format!(
+            "its history was rolled back: this host has written envelope {}, the newest there is {last}",
+            head.sequence
+        ));
+    }
+    own.any(|stored| stored.envelope.sequence == head.sequence && stored.digest != head.digest)
+        .then(|| {
+            format!(
+                "envelope {} is not the one that this host has written",
+                head.sequence
+            )
+        })
 }

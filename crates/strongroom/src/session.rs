@@ -171,9 +171,40 @@ impl Session<'_> {
             .collect()
     }
 
+    /// Opens those repositories that can be opened; the others are told in the second part.
+    pub(crate) fn reachable_repositories(&self) -> (BTreeMap<String, Repository>, Vec<Failure>) {
+        let mut opened = BTreeMap::new();
+        let mut failures = Vec::new();
+        for (name, config) in &self.config.repositories {
+            match self.repository(config) {
+                Ok(repository) => drop(opened.insert(name.clone(), repository)),
+                Err(failure) => failures.push(failure),
+            }
+        }
+        (opened, failures)
+    }
+
+    /// Opens the repositories of a restore: all of them, or, when only some assets are meant, those that can be opened.
+    pub(crate) fn repositories_for(
+        &self,
+        only: &[String],
+    ) -> Result<BTreeMap<String, Repository>, Failure> {
+        if only.is_empty() {
+            return self.repositories();
+        }
+        let (opened, failures) = self.reachable_repositories();
+        for failure in &failures {
+            self.around.report.problem(&failure.message);
+        }
+        match failures.into_iter().next() {
+            Some(failure) if opened.is_empty() => Err(failure),
+            _ => Ok(opened),
+        }
+    }
+
     /// What this host remembers of a repository.
-    pub(crate) fn state(&self, name: &str) -> Result<WriterState, Failure> {
-        Ok(WriterState::open(&self.config.writer.state_dir, name)?)
+    pub(crate) fn state(&self, name: &str) -> WriterState {
+        WriterState::open(&self.config.writer.state_dir, name)
     }
 
     /// The private directory for copies of databases.

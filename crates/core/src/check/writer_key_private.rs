@@ -14,7 +14,7 @@ fn judge(inventory: &Inventory) -> Vec<Finding> {
     let finding = match (key.mode, &key.unusable) {
         (None, _) => RULE
             .finding(Severity::Problem, &subject, "the writer key is missing")
-            .hint("`strongroom init` makes one."),
+            .hint("Put its file back; only for a new deployment, `strongroom init` makes one."),
         (Some(mode), _) if mode & 0o077 != 0 => RULE
             .finding(
                 Severity::Problem,

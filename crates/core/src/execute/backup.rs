@@ -152,13 +152,18 @@ pub fn backup(job: &BackupJob<'_>) -> Result<BackupReport, BackupError> {
         writers.insert(name, writer.map_err(in_repository(name))?);
     }
 
-    let mut inspections: Vec<Inspection> = Vec::new();
+    // All assets of the configuration count for what is covered, also in a run of some.
+    let inspections: BTreeMap<&String, Inspection> = job
+        .sources
+        .iter()
+        .map(|(name, source)| (name, source.inspect().unwrap_or_default()))
+        .collect();
     let mut assets = Vec::new();
     for outline in &job.plan.assets {
         let source = &job.sources[&outline.name];
-        let inspection = source.inspect().unwrap_or_default();
-        let size_bytes = Some(inspection.size_bytes);
-        inspections.push(inspection);
+        let size_bytes = inspections
+            .get(&outline.name)
+            .map(|inspection| inspection.size_bytes);
         job.observer.event(Event::Begin {
             name: &outline.name,
             what: "capture",
@@ -205,7 +210,7 @@ pub fn backup(job: &BackupJob<'_>) -> Result<BackupReport, BackupError> {
         assets,
         problems: Vec::new(),
         notes: Vec::new(),
-        not_covered: not_covered(&inspections.iter().collect::<Vec<_>>()),
+        not_covered: not_covered(&inspections.values().collect::<Vec<_>>()),
         stored_bytes: 0,
         seconds: 0.0,
     };

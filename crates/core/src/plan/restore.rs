@@ -1,6 +1,8 @@
 //! What a restore will write, replace and keep, and why it may not.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -149,6 +151,12 @@ impl RestorePlan {
     pub fn companion_name(&self, number: usize, companion: usize) -> String {
         format!(".strongroom-{}-{number}-{companion}.old", self.label)
     }
+}
+
+/// Whether a name is one that a restore leaves next to its targets until it is signed off or undone.
+pub fn is_restore_name(name: &OsStr) -> bool {
+    let name = name.as_bytes();
+    name.starts_with(b".strongroom-") && (name.ends_with(b".new") || name.ends_with(b".old"))
 }
 
 /// Where a stream of an asset goes.

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::RepositoryError;
-use crate::format::{Digest, EpochId, Label, RepositoryId};
+use crate::format::{Digest, EpochId, Label, RepositoryId, WriterId};
 use crate::private_file;
 
 /// The directory of one repository's state.
@@ -30,6 +30,8 @@ pub struct Head {
     pub digest: Digest,
     /// Its run.
     pub run: u64,
+    /// Whose chain it is in.
+    pub writer: WriterId,
 }
 
 /// The epoch that new backups are sealed to.
@@ -46,22 +48,24 @@ pub(crate) struct EpochState {
     pub(crate) recipients: Vec<String>,
 }
 
+/// In place of a level, for a backup that was found damaged; sorts before all levels.
+pub const DAMAGED: &str = "DAMAGED";
+
 /// The highest level that a backup was verified at, and when.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verified {
-    /// `L1` to `L4`.
+    /// `L1` to `L4`, or [`DAMAGED`].
     pub level: String,
     /// When.
     pub time: jiff::Timestamp,
 }
 
 impl WriterState {
-    /// The state of the repository called `name` under the state directory; made where it is missing.
-    pub fn open(state: &Path, name: &str) -> Result<Self, RepositoryError> {
-        let directory = state.join("repository").join(name);
-        private_file::create_dir_all(&directory)
-            .map_err(RepositoryError::state("create", &directory))?;
-        Ok(Self { directory })
+    /// The state of the repository called `name` under the state directory; made when something is noted.
+    pub fn open(state: &Path, name: &str) -> Self {
+        Self {
+            directory: state.join("repository").join(name),
+        }
     }
 
     /// The newest envelope known here, if it is of `repository`.
@@ -116,13 +120,21 @@ impl WriterState {
         Ok(())
     }
 
-    /// Takes back a level: the backup was found damaged.
-    pub fn forget_verified(&self, label: &Label) -> Result<(), RepositoryError> {
+    /// Takes back every level: the backup was found damaged.
+    pub fn note_damaged(
+        &self,
+        label: &Label,
+        time: jiff::Timestamp,
+    ) -> Result<(), RepositoryError> {
         let mut all = self.verified()?;
-        if all.remove(label).is_some() {
-            self.save("verified.json", &all)?;
-        }
-        Ok(())
+        all.insert(
+            label.clone(),
+            Verified {
+                level: DAMAGED.to_owned(),
+                time,
+            },
+        );
+        self.save("verified.json", &all)
     }
 
     /// Reads a file of this directory; one that does not parse counts as lost.
@@ -143,6 +155,8 @@ impl WriterState {
     }
 
     fn save<T: Serialize>(&self, name: &str, value: &T) -> Result<(), RepositoryError> {
+        private_file::create_dir_all(&self.directory)
+            .map_err(RepositoryError::state("create", &self.directory))?;
         let path = self.directory.join(name);
         let bytes = serde_json::to_vec_pretty(value).expect("plain values serialise");
         private_file::replace(&path, &bytes).map_err(RepositoryError::state("write", &path))

@@ -604,6 +604,7 @@ impl SealedBackup<'_> {
             sequence,
             digest,
             run: run.run,
+            writer,
         })?;
         self.state.save_memory(&self.memory)?;
         let stored_bytes = self.stored_bytes + bytes.len() as u64;

@@ -56,7 +56,7 @@ pub(crate) fn take(session: &Session<'_>, plan: &BackupPlan) -> Result<BackupRep
             epoch_days: config.epoch_days,
         };
         let repository = session.repository(config)?;
-        let state = session.state(name)?;
+        let state = session.state(name);
         repositories.insert(
             name.clone(),
             BackupRepository {

@@ -161,7 +161,7 @@ fn opened(
     let newest = newest.map(|stored| (stored.envelope.label.clone(), stored.envelope.started));
     let mut rolled_back_from = None;
     if let Some(writer) = writer
-        && let Some(head) = session.state(&config.name)?.head(document.repository)?
+        && let Some(head) = session.state(&config.name).head(document.repository)?
         && head.sequence > repository.last_sequence(writer)?
     {
         rolled_back_from = Some(head.sequence);

@@ -36,10 +36,10 @@ struct Change {
 pub(crate) fn run(args: &DiffArgs, around: &Surroundings) -> Result<Exit, Failure> {
     let session = around.session()?;
     let repositories = session.repositories()?;
-    let runs = Runs::read(&repositories)?;
+    let runs = Runs::read(&session, &repositories)?;
     let identities = around.identities(&args.identity)?;
     let read = |label: &str| {
-        let run = runs.find(label)?;
+        let run = runs.find(label, &[])?;
         let readers = opened::open(run, &repositories, &[], &identities)?;
         Ok::<_, Failure>((run.label.clone(), opened::assets(&readers, &[])?))
     };

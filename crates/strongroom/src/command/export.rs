@@ -35,9 +35,9 @@ pub(crate) struct ExportArgs {
 
 pub(crate) fn run(args: &ExportArgs, around: &Surroundings) -> Result<Exit, Failure> {
     let session = around.session()?;
-    let repositories = session.repositories()?;
-    let runs = Runs::read(&repositories)?;
-    let run = runs.find(&args.label)?;
+    let repositories = session.repositories_for(&args.assets)?;
+    let runs = Runs::read(&session, &repositories)?;
+    let run = runs.find(&args.label, &args.assets)?;
     let identities = around.identities(&args.identity)?;
     let readers = opened::open(run, &repositories, &args.assets, &identities)?;
     let assets = opened::assets(&readers, &args.assets)?;

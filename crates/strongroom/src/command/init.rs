@@ -131,7 +131,7 @@ fn create_missing(args: &InitArgs, around: &Surroundings) -> Result<Exit, Failur
         }
     }
     report.line(format!(
-        "The writer is {}; note it where you keep the identities.",
+        "The writer is {}. Write it on paper with the identities: it tells your repository from a forged one.",
         key.signing.id()
     ));
     report.document(json!({

@@ -19,13 +19,13 @@ pub(crate) struct ListArgs {}
 
 pub(crate) fn run(_: &ListArgs, around: &Surroundings) -> Result<Exit, Failure> {
     let session = around.session()?;
-    let repositories = session.repositories()?;
-    let runs = Runs::read(&repositories)?;
+    let (repositories, failures) = session.reachable_repositories();
+    let runs = Runs::read(&session, &repositories)?;
     let verified = verified(&session)?;
     let report = &around.report;
-    if runs.all.is_empty() {
+    if runs.all.is_empty() && failures.is_empty() {
         report.answer("There is no backup yet.");
-    } else {
+    } else if !runs.all.is_empty() {
         let rows = runs.all.iter().map(|run| row(run, &verified)).collect();
         let headings = [
             "label",
@@ -41,16 +41,22 @@ pub(crate) fn run(_: &ListArgs, around: &Surroundings) -> Result<Exit, Failure> 
     for problem in &runs.problems {
         report.problem(problem);
     }
+    for failure in &failures {
+        report.problem(&failure.message);
+    }
     let backups: Vec<_> = runs
         .all
         .iter()
         .map(|run| document(run, &verified))
         .collect();
-    report.document(json!({ "backups": backups, "problems": runs.problems }));
-    Ok(if runs.problems.is_empty() {
-        Exit::Done
-    } else {
-        Exit::Problems
+    let unreachable: Vec<_> = failures.iter().map(|failure| &failure.message).collect();
+    report.document(json!({
+        "backups": backups, "problems": runs.problems, "unreachable": unreachable,
+    }));
+    Ok(match failures.first() {
+        Some(failure) => failure.exit,
+        None if runs.problems.is_empty() => Exit::Done,
+        None => Exit::Problems,
     })
 }
 
@@ -58,7 +64,7 @@ pub(crate) fn run(_: &ListArgs, around: &Surroundings) -> Result<Exit, Failure> 
 fn verified(session: &Session<'_>) -> Result<BTreeMap<String, BTreeMap<Label, Verified>>, Failure> {
     let names = session.config.repositories.keys();
     names
-        .map(|name| Ok((name.clone(), session.state(name)?.verified()?)))
+        .map(|name| Ok((name.clone(), session.state(name).verified()?)))
         .collect()
 }
 

@@ -94,12 +94,12 @@ pub(crate) fn run(args: &RestoreArgs, around: &Surroundings) -> Result<Exit, Fai
         _ => (args.label.clone(), args.assets.clone()),
     };
 
-    let repositories = session.repositories()?;
-    let runs = Runs::read(&repositories)?;
+    let repositories = session.repositories_for(&only)?;
+    let runs = Runs::read(&session, &repositories)?;
     for problem in &runs.problems {
         around.report.problem(problem);
     }
-    let run = runs.find(&label)?;
+    let run = runs.find(&label, &only)?;
     let identities = around.identities(&args.identity)?;
     let readers = opened::open(run, &repositories, &only, &identities)?;
     let progress = Progress::new(&around.report);
@@ -125,16 +125,19 @@ pub(crate) fn run(args: &RestoreArgs, around: &Surroundings) -> Result<Exit, Fai
     }
     if let Some(journal) = journal {
         plan.refusals.push(format!(
-            "the restore of {} is {}; end it with --resume, --undo or --sign-off",
+            "the restore of {} is {}; end it with {}",
             journal.plan().label,
-            journal.phase()
+            journal.phase(),
+            journal.phase().ways_on()
         ));
     }
     print_plan(&around.report, &plan);
     if !args.apply {
-        around
-            .report
-            .line("Nothing was changed. With --apply, the plan is carried out.");
+        around.report.line(if plan.refusals.is_empty() {
+            "Nothing was changed. With --apply, the plan is carried out."
+        } else {
+            "Nothing was changed. The plan is refused, for the reasons above."
+        });
         around.report.document(plan_document(&plan, &assets));
         return Ok(if plan.refusals.is_empty() {
             Exit::Done
@@ -294,6 +297,9 @@ fn finish(around: &Surroundings, label: &str, target: &Target, done: &RestoreRep
         done.items,
         bytes(done.bytes)
     ));
+    if !done.awaits_sign_off && *target == Target::InPlace {
+        report.line("Nothing was replaced, so there is nothing to sign off.");
+    }
     if done.awaits_sign_off {
         report.line(
             "What was replaced is kept. Start the CA and look; then `strongroom restore --sign-off` deletes it, or \

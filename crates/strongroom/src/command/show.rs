@@ -28,8 +28,8 @@ pub(crate) struct ShowArgs {
 pub(crate) fn run(args: &ShowArgs, around: &Surroundings) -> Result<Exit, Failure> {
     let session = around.session()?;
     let repositories = session.repositories()?;
-    let runs = Runs::read(&repositories)?;
-    let run = runs.find(&args.label)?;
+    let runs = Runs::read(&session, &repositories)?;
+    let run = runs.find(&args.label, &[])?;
     let report = &around.report;
     print_run(report, run);
     let mut parts = Vec::new();
@@ -119,7 +119,7 @@ fn print_part(
         bytes(envelope.stored_bytes())
     ));
     report.answer(format!(
-        "  epoch {}, opened by one of: {}",
+        "  epoch {}; new epochs are sealed to: {}",
         envelope.epoch.id,
         recipients.join(", ")
     ));

@@ -90,15 +90,15 @@ pub(crate) fn run(args: &VerifyArgs, around: &Surroundings) -> Result<Exit, Fail
             return Err(Failure::usage(format!("there is no repository {name:?}")));
         }
     }
-    let runs = Runs::read(&repositories)?;
+    let runs = Runs::read(&session, &repositories)?;
     let chosen: Vec<&Run> = if args.all {
         runs.all.iter().collect()
     } else {
-        vec![runs.find(&args.label)?]
+        vec![runs.find(&args.label, &[])?]
     };
     if chosen.is_empty() {
         return Err(runs
-            .find("latest")
+            .find("latest", &[])
             .err()
             .unwrap_or_else(|| Failure::usage("no backup")));
     }
@@ -173,7 +173,7 @@ pub(crate) fn run(args: &VerifyArgs, around: &Surroundings) -> Result<Exit, Fail
 
 /// Remembers the level that each backup reached, or that it is damaged.
 fn note(session: &Session<'_>, name: &str, found: &VerifyReport) -> Result<(), Failure> {
-    let state = session.state(name)?;
+    let state = session.state(name);
     let time = whole_seconds(session.around.clock.now());
     for backup in &found.backups {
         match backup.level {
@@ -186,7 +186,7 @@ fn note(session: &Session<'_>, name: &str, found: &VerifyReport) -> Result<(), F
                     },
                 )?;
             }
-            _ => state.forget_verified(&backup.label)?,
+            _ => state.note_damaged(&backup.label, time)?,
         }
     }
     Ok(())

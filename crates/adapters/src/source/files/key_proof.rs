@@ -60,6 +60,11 @@ impl Tee {
         kept.extend_from_slice(bytes);
     }
 
+    /// Whether a private key in PEM is among the bytes.
+    pub(super) fn mentions_key(&self) -> bool {
+        self.is_long_key || self.kept.as_ref().is_some_and(|kept| mentions_key(kept))
+    }
+
     pub(super) fn hole(&mut self, length: u64) {
         let zeros = [0; 4096];
         let mut rest = length;

@@ -113,7 +113,11 @@ impl Source for FilesSource {
         let selection = self.select(&mut findings);
         let proof = self.settings.certificate.as_deref().map(KeyProof::new);
         let mut capturer = Capturer {
-            reader: FileReader::new(self.settings.class.is_append_only(), proof.is_some()),
+            reader: FileReader::new(
+                self.settings.class.is_append_only(),
+                proof.is_some(),
+                !self.settings.class.is_secret() && !self.settings.class.is_packed(),
+            ),
             counts: Counts::default(),
             first_names: FirstNames::default(),
             findings,

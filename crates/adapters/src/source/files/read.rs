@@ -30,6 +30,8 @@ pub(super) struct FileReader {
     pub(super) is_append_only: bool,
     /// Small files are kept while they are read, for the proof of keys.
     pub(super) keeps_small_files: bool,
+    /// Private keys do not belong into assets of this class: they would go where the databases go.
+    pub(super) refuses_keys: bool,
 }
 
 /// A file that is in the backup now.
@@ -55,12 +57,13 @@ enum Read {
 }
 
 impl FileReader {
-    pub(super) fn new(is_append_only: bool, keeps_small_files: bool) -> Self {
+    pub(super) fn new(is_append_only: bool, keeps_small_files: bool, refuses_keys: bool) -> Self {
         Self {
             buffer: Zeroizing::new(vec![0; BLOCK]),
             names: Names::read(),
             is_append_only,
             keeps_small_files,
+            refuses_keys,
         }
     }
 
@@ -82,7 +85,7 @@ impl FileReader {
                 continue;
             }
             let mut stream = sink.begin(Chunking::Content)?;
-            let mut kept = Tee::new(self.keeps_small_files, before.len());
+            let mut kept = Tee::new(self.keeps_small_files || self.refuses_keys, before.len());
             let read = self.copy(&file, &before, stream.as_mut(), &mut kept, &cancel);
             let read = match read {
                 Err(Failed::Sink(error)) => return Err(error),
@@ -98,6 +101,14 @@ impl FileReader {
             if matches!(read, Read::Changed) || !self.is_same(&file, path, &before) {
                 stream.discard()?;
                 continue;
+            }
+            if self.refuses_keys && kept.mentions_key() {
+                stream.discard()?;
+                findings.problem(format!(
+                    "{}: holds a private key and was left out; name it in an asset of class key and exclude it here",
+                    Quoted(path)
+                ));
+                return Ok(Err(NotCaptured::Said));
             }
             let kind = StreamKind::File;
             let entry = entry::describe(&self.names, kind, path, &before, xattrs, None);

@@ -9,6 +9,8 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
+use strongroom_core::plan::restore::is_restore_name;
+
 use super::findings::{Findings, Quoted};
 use super::select::{Root, Selection, sorted_names};
 
@@ -79,7 +81,8 @@ impl<'a> Walk<'a> {
                 }
                 let path = level.directory.join(&level.names[level.next]);
                 level.next += 1;
-                if self.selection.is_excluded(&path) {
+                let waits = path.file_name().is_some_and(is_restore_name);
+                if waits || self.selection.is_excluded(&path) {
                     self.excluded += 1;
                     continue;
                 }
@@ -89,7 +92,8 @@ impl<'a> Walk<'a> {
             } else {
                 let root = self.selection.roots.get(self.next_root)?;
                 self.next_root += 1;
-                if self.was_visited(&root.path) {
+                let waits = root.path.file_name().is_some_and(is_restore_name);
+                if waits || self.was_visited(&root.path) {
                     continue;
                 }
                 let path = root.path.clone();
@@ -259,10 +263,17 @@ pub(super) fn note_links(visit: &Visit, selection: &Selection, findings: &mut Fi
     let path = Quoted(&visit.path);
     match std::fs::canonicalize(&visit.path) {
         Ok(target) if selection.covers(&target) => {}
-        Ok(target) => findings.note(format!(
-            "{path}: is a symbolic link and points to {}, which is not covered; only the link was taken",
-            Quoted(&target)
-        )),
+        Ok(target) => {
+            let text = format!(
+                "{path}: is a symbolic link and points to {}, which is not covered; only the link was taken",
+                Quoted(&target)
+            );
+            if visit.root.as_ref().is_some_and(|root| root.is_literal) {
+                findings.problem(text);
+            } else {
+                findings.note(text);
+            }
+        }
         Err(error) => findings.note(format!(
             "{path}: is a symbolic link that leads nowhere: {error}"
         )),

@@ -32,6 +32,18 @@ pub enum Phase {
     SigningOff,
 }
 
+impl Phase {
+    /// The options of the command line that are possible now.
+    pub const fn ways_on(self) -> &'static str {
+        match self {
+            Self::Fetching | Self::Swapping => "--resume or --undo",
+            Self::Applied => "--sign-off or --undo",
+            Self::Undoing => "--undo",
+            Self::SigningOff => "--sign-off",
+        }
+    }
+}
+
 impl fmt::Display for Phase {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
