@@ -13,7 +13,7 @@ use super::index::{ArtifactId, ChunkId, Index, StoredObject};
 use super::packer::{Frame, FrameChunk, FramePlaces, Packer, SealedPack};
 use super::state::{EpochState, Head, WriterState};
 use super::stream::AssetSink;
-use super::{Repository, RepositoryError};
+use super::{Repository, RepositoryError, error_chain};
 use crate::cancel::Cancel;
 use crate::clock::{Clock, whole_seconds};
 use crate::format::envelope::{Envelope, EnvelopeAsset, EnvelopeEpoch, Scope, Status};
@@ -638,11 +638,20 @@ impl SealedBackup<'_> {
         let name = ObjectName::envelope(writer, last);
         let bytes = self.repository.storage().get(&name, limits::DOCUMENT_MAX)?;
         let mut digest = Digest::of(&bytes);
-        if let Some(head) = head.filter(|head| head.sequence == last && head.digest != digest) {
-            problems.push(format!(
-                "{name} is not the envelope that this host has written"
-            ));
-            digest = head.digest;
+        match head.filter(|head| head.sequence == last) {
+            Some(head) if head.digest == digest => {}
+            Some(head) => {
+                problems.push(format!(
+                    "{name} is not the envelope that this host has written"
+                ));
+                digest = head.digest;
+            }
+            // Newer than what this host remembers: its state was lost, or somebody put it there.
+            None => {
+                if let Err(error) = Envelope::open(&bytes, &name, self.repository.document()) {
+                    problems.push(error_chain(&RepositoryError::damaged(&name, error)));
+                }
+            }
         }
         Ok((last + 1, Some(digest)))
     }

@@ -1,0 +1,6 @@
+//! The engine under faults: every storage call and every step of a restore fails once, the clock jumps, state is lost.
+
+mod backup_faults;
+mod clock;
+mod restore_steps;
+mod world;

@@ -1,0 +1,231 @@
+//! Every step of a restore, its undo and its sign-off fails once; it goes on to the end, or back to the start.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use strongroom_core::execute::restore::{
+    Consent, RestoreError, RestoreReport, journal_directory, restore, resume, sign_off, undo,
+};
+use strongroom_core::format::Label;
+use strongroom_core::plan::restore::Target;
+
+use crate::world::{Tree, World, contents, context, lines, snapshot};
+
+struct Place {
+    world: World,
+    label: Label,
+    /// The tree as it was captured.
+    wanted: Tree,
+    /// The tree as it is before a restore.
+    before: BTreeMap<PathBuf, String>,
+}
+
+impl Place {
+    fn new() -> Self {
+        let world = World::new();
+        let label = world.must_backup().label;
+        let wanted = contents(&world.root());
+        world.write("log/ca.log", &lines(5, 50));
+        world.write("config/ca.toml", b"days = 1\n");
+        std::fs::remove_dir_all(world.live("config/sub")).expect("removes");
+        std::fs::remove_file(world.live("config/current")).expect("removes");
+        std::fs::remove_dir_all(world.live("token")).expect("removes");
+        std::fs::hard_link(world.live("config/empty"), world.live("config/second")).expect("links");
+        let before = snapshot(&world.root().join("config"));
+        Self {
+            world,
+            label,
+            wanted,
+            before,
+        }
+    }
+
+    fn apply(&self, hook: &Hook) -> Result<RestoreReport, RestoreError> {
+        self.world
+            .restoring(&self.label, Target::InPlace, |plan, readers| {
+                let consent = Consent::to(plan)?;
+                let step = |_: &str| hook.step();
+                restore(&consent, &self.world.state(), readers, &context(&step))
+            })
+    }
+
+    fn resume(&self, hook: &Hook) -> Result<RestoreReport, RestoreError> {
+        self.world
+            .restoring(&self.label, Target::InPlace, |_, readers| {
+                let step = |_: &str| hook.step();
+                resume(&self.journal(), readers, &context(&step))
+            })
+    }
+
+    fn undo(&self, hook: &Hook) -> Result<RestoreReport, RestoreError> {
+        let step = |_: &str| hook.step();
+        undo(&self.journal(), &context(&step))
+    }
+
+    fn sign_off(&self, hook: &Hook) -> Result<RestoreReport, RestoreError> {
+        let step = |_: &str| hook.step();
+        sign_off(&self.journal(), &context(&step))
+    }
+
+    fn journal(&self) -> PathBuf {
+        journal_directory(&Target::InPlace, &self.world.state())
+    }
+
+    #[track_caller]
+    fn assert_before(&self, when: &str) {
+        let now = snapshot(&self.world.root().join("config"));
+        assert_eq!(now, self.before, "{when}");
+        assert!(!self.world.live("token").exists(), "{when}");
+        let log = std::fs::read(self.world.live("log/ca.log")).expect("reads");
+        assert_eq!(log, lines(5, 50), "{when}");
+        self.assert_no_leftovers(when);
+    }
+
+    /// What was captured is there; what was there besides it is, too.
+    #[track_caller]
+    fn assert_restored(&self, when: &str) {
+        let mut now = contents(&self.world.root());
+        now.retain(|path, _| {
+            let name = path.file_name().expect("a name").to_string_lossy();
+            !name.starts_with(".strongroom-")
+        });
+        assert!(now.remove(std::path::Path::new("config/second")).is_some());
+        assert_eq!(now, self.wanted, "{when}");
+    }
+
+    #[track_caller]
+    fn assert_no_leftovers(&self, when: &str) {
+        for path in snapshot(&self.world.root()).keys() {
+            let text = path.to_string_lossy();
+            assert!(!text.contains(".strongroom-"), "{when}: {text}");
+        }
+        assert!(!self.journal().exists(), "{when}");
+    }
+}
+
+/// Fails one step.
+struct Hook {
+    count: AtomicU64,
+    fail_at: u64,
+}
+
+impl Hook {
+    fn at(fail_at: u64) -> Self {
+        Self {
+            count: AtomicU64::new(0),
+            fail_at,
+        }
+    }
+
+    fn never() -> Self {
+        Self::at(u64::MAX)
+    }
+
+    fn step(&self) -> std::io::Result<()> {
+        if self.count.fetch_add(1, Ordering::Relaxed) == self.fail_at {
+            return Err(std::io::Error::other("fault by script"));
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn a_restore_that_fails_at_any_step_is_undone_exactly() {
+    let place = Place::new();
+    let mut step = 0;
+    while place.apply(&Hook::at(step)).is_err() {
+        place.undo(&Hook::never()).expect("undoes");
+        place.assert_before(&format!("step {step}"));
+        step += 1;
+    }
+    assert!(step > 15, "{step} steps");
+    place.undo(&Hook::never()).expect("undoes what is in place");
+    place.assert_before("undone after the end");
+}
+
+#[test]
+fn a_restore_that_fails_at_any_step_is_resumed_and_may_fail_there_again() {
+    let place = Place::new();
+    let mut step = 0;
+    while place.apply(&Hook::at(step)).is_err() {
+        let again = place.resume(&Hook::at(step / 2));
+        if again.is_err() {
+            place.resume(&Hook::never()).expect("resumes");
+        }
+        place.assert_restored(&format!("step {step}"));
+        let error = place.resume(&Hook::never()).expect_err("has ended");
+        assert!(matches!(error, RestoreError::WrongPhase { .. }), "{error}");
+        place.undo(&Hook::never()).expect("undoes");
+        place.assert_before(&format!("step {step}"));
+        step += 1;
+    }
+    assert!(step > 15, "{step} steps");
+}
+
+#[test]
+fn an_undo_that_fails_at_any_step_is_repeated() {
+    let place = Place::new();
+    let mut step = 0;
+    loop {
+        place.apply(&Hook::never()).expect("restores");
+        let failed = place.undo(&Hook::at(step)).is_err();
+        if failed {
+            let error = place.resume(&Hook::never()).expect_err("half undone");
+            assert!(matches!(error, RestoreError::WrongPhase { .. }), "{error}");
+            place.sign_off(&Hook::never()).expect_err("half undone");
+            place.undo(&Hook::never()).expect("goes on");
+        }
+        place.assert_before(&format!("step {step}"));
+        if !failed {
+            break;
+        }
+        step += 1;
+    }
+    assert!(step > 5, "{step} steps");
+}
+
+#[test]
+fn a_sign_off_that_fails_at_any_step_is_repeated() {
+    let mut step = 0;
+    loop {
+        let place = Place::new();
+        place.apply(&Hook::never()).expect("restores");
+        let failed = place.sign_off(&Hook::at(step)).is_err();
+        if failed {
+            place.undo(&Hook::never()).expect_err("half signed off");
+            place.sign_off(&Hook::never()).expect("goes on");
+        }
+        place.assert_restored(&format!("step {step}"));
+        place.assert_no_leftovers(&format!("step {step}"));
+        if !failed {
+            break;
+        }
+        step += 1;
+    }
+    assert!(step > 5, "{step} steps");
+}
+
+#[test]
+fn damage_stops_a_restore_before_anything_is_replaced() {
+    let place = Place::new();
+    let storage = place.world.storage.inner();
+    let envelope = place.world.envelope(&place.label).expect("is there");
+    for (object, _) in &envelope.objects {
+        let name = strongroom_core::format::name::ObjectName::object(*object);
+        let flip = |bytes: &mut Vec<u8>| {
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+        };
+        assert!(storage.damage(&name, flip));
+        let error = place.apply(&Hook::never()).expect_err("damaged");
+        assert!(!error.to_string().is_empty());
+        if place.journal().exists() {
+            place.undo(&Hook::never()).expect("undoes");
+        }
+        place.assert_before(name.as_str());
+        assert!(storage.damage(&name, flip));
+    }
+    place.apply(&Hook::never()).expect("whole again");
+    place.assert_restored("whole again");
+}
