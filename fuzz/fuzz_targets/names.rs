@@ -34,6 +34,7 @@ fn object_name(text: &str) {
     }
     if let Some((writer, sequence)) = parsed.envelope_parts() {
         assert_eq!(parsed, ObjectName::envelope(writer, sequence));
+        assert!(sequence > 0);
     }
     if let Some(revision) = parsed.revision() {
         assert_eq!(parsed, ObjectName::repository(revision));

@@ -69,12 +69,12 @@ impl ObjectName {
         right.contains(&true).then_some(digest)
     }
 
-    /// Writer and sequence number, for envelopes.
+    /// Writer and sequence number, 1 or more, for envelopes.
     pub fn envelope_parts(&self) -> Option<(WriterId, u64)> {
         let (writer, file) = self.0.strip_prefix(ENVELOPES)?.split_once('/')?;
         let digits = file.strip_suffix(".json")?;
         let sequence = digits.parse().ok().filter(|_| digits.len() == 10)?;
-        Some((writer.parse().ok()?, sequence))
+        (sequence > 0).then_some((writer.parse().ok()?, sequence))
     }
 
     /// The revision, for repository documents.
@@ -134,5 +134,7 @@ mod tests {
             ObjectName::parse(&wrong_room).expect("a name").digest(),
             None
         );
+        let zero = ObjectName::envelope(WriterId::from_bytes([1; 8]), 0);
+        assert_eq!(zero.envelope_parts(), None, "sequences begin at 1");
     }
 }
