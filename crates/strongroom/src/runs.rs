@@ -51,22 +51,30 @@ impl Run {
     pub(crate) fn gaps(&self, only: &[String]) -> Vec<String> {
         let parts = self.envelopes.values();
         let assets = parts.flat_map(|stored| &stored.envelope.assets);
-        let (wanted, others): (Vec<_>, Vec<_>) =
-            assets.partition(|asset| only.is_empty() || only.contains(&asset.name));
-        let incomplete = wanted
-            .iter()
-            .filter(|asset| asset.status != Status::Complete);
+        let wanted = assets.filter(|asset| only.is_empty() || only.contains(&asset.name));
+        let incomplete = wanted.filter(|asset| asset.status != Status::Complete);
         let mut gaps: Vec<String> = incomplete
             .map(|asset| format!("asset {} was not captured whole", asset.name))
             .collect();
-        if others.is_empty() {
-            gaps.extend(self.missing().iter().map(|name| {
-                format!(
-                    "repository {name} has no envelope of this backup; its assets are not restored"
-                )
-            }));
-        }
+        gaps.extend(self.missing_parts(only));
         gaps
+    }
+
+    /// The repositories whose part of the run is missing, unless only some assets are meant.
+    pub(crate) fn missing_parts(&self, only: &[String]) -> Vec<String> {
+        let missing = self.missing().into_iter().filter(|_| only.is_empty());
+        let told = missing.map(|name| {
+            format!("repository {name} has no envelope of this backup; its assets are not restored")
+        });
+        told.collect()
+    }
+
+    /// Whether `names` are all the assets that it has.
+    pub(crate) fn is_all(&self, names: &[String]) -> bool {
+        let parts = self.envelopes.values();
+        parts
+            .flat_map(|stored| &stored.envelope.assets)
+            .all(|asset| names.contains(&asset.name))
     }
 
     /// Whether it is complete and of all assets.

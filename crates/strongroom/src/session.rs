@@ -194,7 +194,7 @@ impl Session<'_> {
         }
         let (opened, failures) = self.reachable_repositories();
         for failure in &failures {
-            self.around.report.problem(&failure.message);
+            self.around.report.failed_part(failure);
         }
         match failures.into_iter().next() {
             Some(failure) if opened.is_empty() => Err(failure),

@@ -230,8 +230,8 @@ fn links_are_taken_as_links_and_said() {
     let link = place.path("current");
     symlink(&target, &link).expect("links");
     let (alone, sink) = place.capture(&["current"]);
-    assert_complete(&alone);
-    assert_one(&alone.notes, "which is not covered");
+    // Named itself, it stands for what it points to.
+    assert_one(&alone.problems, "which is not covered");
     assert_eq!(
         sink.find(&link).expect("is there").entry.kind,
         StreamKind::Symlink
@@ -569,4 +569,37 @@ fn a_missing_file_fails_the_proof() {
             .any(|failure| failure == "0 files in place of 2"),
         "{proof:?}"
     );
+}
+
+#[test]
+fn a_private_key_is_left_out_of_other_classes() {
+    let place = Place::new();
+    place.write("etc/ca.toml", b"x = 1");
+    let key = place.write(
+        "etc/ca.pem",
+        b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
+    );
+    let (capture, sink) = place.capture(&["etc"]);
+    assert_one(&capture.problems, "holds a private key and was left out");
+    assert!(
+        sink.find(&key).is_none(),
+        "the key went to the repository of the databases"
+    );
+    assert!(sink.find(place.path("etc/ca.toml")).is_some());
+}
+
+#[test]
+fn what_a_restore_keeps_until_its_sign_off_is_never_captured() {
+    let place = Place::new();
+    place.write("etc/ca.toml", b"x = 1");
+    let old = place.write(
+        "etc/.strongroom-20261120-153000Z-k3f9-0.old",
+        b"the replaced file",
+    );
+    for paths in [&["etc"][..], &["etc/.*", "etc/*"]] {
+        let (capture, sink) = place.capture(paths);
+        assert_complete(&capture);
+        assert!(sink.find(&old).is_none());
+        assert!(sink.find(place.path("etc/ca.toml")).is_some());
+    }
 }

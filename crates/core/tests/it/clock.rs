@@ -67,7 +67,7 @@ fn a_lost_or_damaged_index_costs_an_epoch() {
         let world = World::new();
         let first = world.must_backup();
         let at_first = contents(&world.root());
-        let index = world.state().join("repository/all/index.redb");
+        let index = world.state().join("repository/all/index/1.run");
         let bytes = std::fs::read(&index).expect("reads");
         match damage {
             "lost" => std::fs::remove_file(&index).expect("removes"),

@@ -146,7 +146,7 @@ impl World {
         };
         let place = BackupRepository {
             repository: Repository::open(self.shared()).map_err(failed)?,
-            state: WriterState::open(&self.state(), "all").map_err(failed)?,
+            state: WriterState::open(&self.state(), "all"),
             sealing: Sealing {
                 recipients: vec![self.recipient()],
                 keys: vec![Box::new(self.identity.to_public())],

@@ -73,7 +73,7 @@ pub(crate) fn run(args: &ExportArgs, around: &Surroundings) -> Result<Exit, Fail
     let text = serde_json::to_vec_pretty(&about).expect("JSON values serialise");
     write(&out.join("backup.json"), &text)?;
     let report = &around.report;
-    super::restore::print_done(report, &done);
+    super::restore::print_done(report, &done, &[]);
     report.line(format!(
         "Exported {} to {}: {} items, {}. Check them with `sha256sum -c SHA256SUMS` in there.",
         run.label,

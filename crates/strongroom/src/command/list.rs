@@ -42,7 +42,7 @@ pub(crate) fn run(_: &ListArgs, around: &Surroundings) -> Result<Exit, Failure> 
         report.problem(problem);
     }
     for failure in &failures {
-        report.problem(&failure.message);
+        report.failed_part(failure);
     }
     let backups: Vec<_> = runs
         .all

@@ -108,8 +108,14 @@ pub(crate) fn run(args: &RestoreArgs, around: &Surroundings) -> Result<Exit, Fai
         drop(journal);
         let readers: Vec<_> = readers.into_iter().map(|(_, reader)| reader).collect();
         let mut done = restore::resume(&directory, &readers, &context)?;
-        done.problems.extend(run.gaps(&only));
-        return Ok(finish(around, &label, &target, &done));
+        // The journal names every asset; a restore of all that there is was one without names.
+        let named = if run.is_all(&only) {
+            &[]
+        } else {
+            only.as_slice()
+        };
+        done.problems.extend(run.gaps(named));
+        return Ok(finish(around, &label, &target, &done, &[]));
     }
 
     let assets: Vec<RestoreAsset> = opened::assets(&readers, &only)?
@@ -118,11 +124,7 @@ pub(crate) fn run(args: &RestoreArgs, around: &Surroundings) -> Result<Exit, Fai
         .collect();
     let world = observe(&target, &assets, &strongroom_adapters::restorer)?;
     let mut plan = plan_restore(run.label.clone(), target.clone(), &assets, &world);
-    for name in run.missing().iter().filter(|_| only.is_empty()) {
-        plan.warnings.push(format!(
-            "repository {name} has no envelope of this backup; its assets are not restored"
-        ));
-    }
+    plan.warnings.extend(run.missing_parts(&only));
     if let Some(journal) = journal {
         plan.refusals.push(format!(
             "the restore of {} is {}; end it with {}",
@@ -149,7 +151,13 @@ pub(crate) fn run(args: &RestoreArgs, around: &Surroundings) -> Result<Exit, Fai
     let readers: Vec<_> = readers.into_iter().map(|(_, reader)| reader).collect();
     let mut done = restore::restore(&consent, state, &readers, &context)?;
     done.problems.extend(run.gaps(&only));
-    Ok(finish(around, run.label.as_str(), &target, &done))
+    Ok(finish(
+        around,
+        run.label.as_str(),
+        &target,
+        &done,
+        &plan.warnings,
+    ))
 }
 
 /// What a restore works with; also for `export` and `demo`.
@@ -285,9 +293,16 @@ fn plan_document(plan: &RestorePlan, assets: &[RestoreAsset]) -> serde_json::Val
     })
 }
 
-fn finish(around: &Surroundings, label: &str, target: &Target, done: &RestoreReport) -> Exit {
+/// Reports a restore; what the plan has `told` already is not repeated.
+fn finish(
+    around: &Surroundings,
+    label: &str,
+    target: &Target,
+    done: &RestoreReport,
+    told: &[String],
+) -> Exit {
     let report = &around.report;
-    print_done(report, done);
+    print_done(report, done, told);
     let place = match target {
         Target::InPlace => "in place".to_owned(),
         Target::Directory(directory) => format!("below {}", directory.display()),
@@ -325,7 +340,7 @@ fn finish(around: &Surroundings, label: &str, target: &Target, done: &RestoreRep
 }
 
 /// What a restore has shown, for people.
-pub(crate) fn print_done(report: &Report, done: &RestoreReport) {
+pub(crate) fn print_done(report: &Report, done: &RestoreReport, told: &[String]) {
     for (asset, shown) in &done.shown {
         for line in shown {
             report.line(format!("  {asset}: {line}"));
@@ -334,7 +349,11 @@ pub(crate) fn print_done(report: &Report, done: &RestoreReport) {
     for note in &done.notes {
         report.note(note);
     }
-    for problem in &done.problems {
+    for problem in done
+        .problems
+        .iter()
+        .filter(|problem| !told.contains(problem))
+    {
         report.problem(problem);
     }
 }

@@ -60,6 +60,17 @@ impl Report {
         }
     }
 
+    /// A part that failed while the command goes on with the rest.
+    pub(crate) fn failed_part(&self, failure: &Failure) {
+        self.problem(&failure.message);
+        if let Some(hint) = failure.hint.as_ref().filter(|_| !self.json) {
+            print(
+                &mut io::stderr().lock(),
+                &format!("{} {hint}", self.paint("hint:", "36")),
+            );
+        }
+    }
+
     /// Something to know, no problem.
     pub(crate) fn note(&self, text: impl AsRef<str>) {
         if !self.quiet {

@@ -206,7 +206,12 @@ fn a_lost_state_directory_costs_an_epoch_and_no_backup() {
     host.insert(900, 5);
     std::fs::remove_dir_all(host.path("host/state")).expect("removes");
     let second = host.backup();
-    for garbage in ["epoch.json", "head.json", "memory.json", "index.redb"] {
+    for garbage in [
+        "epoch.json",
+        "head.json",
+        "memory.json",
+        "index/current.json",
+    ] {
         write(
             &host.path(format!("host/state/repository/offsite/{garbage}")),
             "garbage",

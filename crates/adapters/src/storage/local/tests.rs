@@ -1,3 +1,5 @@
+//! What a directory does that the conformance suite does not ask: permissions, leftovers, foreign files.
+
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 
 use strongroom_core::format::Digest;

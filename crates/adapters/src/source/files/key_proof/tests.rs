@@ -1,3 +1,5 @@
+//! Keys of every kind against their certificates, and keys that belong to none.
+
 use rcgen::{CertificateParams, DnType, KeyPair, SignatureAlgorithm};
 
 use super::*;
