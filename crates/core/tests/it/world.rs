@@ -287,9 +287,9 @@ fn assets(reader: &BackupReader<'_>) -> Result<Vec<RestoreAsset>, RepositoryErro
 static CANCEL: std::sync::LazyLock<Cancel> = std::sync::LazyLock::new(Cancel::default);
 
 /// What a restore works with, with a hook before each step.
-pub(crate) fn context<'a>(
-    before_step: &'a (dyn Fn(&str) -> std::io::Result<()> + Sync),
-) -> RestoreContext<'a> {
+pub(crate) fn context(
+    before_step: &(dyn Fn(&str) -> std::io::Result<()> + Sync),
+) -> RestoreContext<'_> {
     RestoreContext {
         restorers: &restorer,
         cancel: &CANCEL,
@@ -328,9 +328,11 @@ pub(crate) fn snapshot(root: &Path) -> BTreeMap<PathBuf, String> {
         if metadata.is_file() {
             let bytes = std::fs::read(path).expect("reads");
             let digest = strongroom_core::format::Digest::of(&bytes);
-            text += &format!(" {} links {digest}", metadata.nlink());
+            text.push_str(&format_args!(" {} links {digest}", metadata.nlink()).to_string());
         } else if metadata.is_symlink() {
-            text += &format!(" -> {:?}", std::fs::read_link(path).expect("a link"));
+            text.push_str(
+                &format_args!(" -> {:?}", std::fs::read_link(path).expect("a link")).to_string(),
+            );
         }
         found.insert(path.to_owned(), text);
     });
@@ -360,11 +362,9 @@ pub(crate) fn put(path: &Path, bytes: &[u8]) {
 
 /// Log lines.
 pub(crate) fn lines(first: u32, count: u32) -> Vec<u8> {
-    let lines = (first..first + count).map(|n| {
-        format!(
-            "{n} issued {:x}\n",
-            u64::from(n).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 24
-        )
-    });
-    lines.collect::<String>().into_bytes()
+    let line = |n: u32| {
+        let serial = u64::from(n).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 24;
+        format!("{n} issued {serial:x}\n").into_bytes()
+    };
+    (first..first + count).flat_map(line).collect()
 }

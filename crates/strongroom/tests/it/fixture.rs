@@ -125,9 +125,8 @@ impl Host {
         let conf = self.path("ca/conf");
         std::fs::hard_link(conf.join("sub/extra.conf"), conf.join("sub/same.conf")).expect("link");
         std::os::unix::fs::symlink("ca.toml", conf.join("current")).expect("links");
-        let log: String = (0..4000)
-            .map(|n| format!("{n} issued serial {:x}\n", n * 7919))
-            .collect();
+        let line = |n: u32| format!("{n} issued serial {:x}\n", n * 7919).into_bytes();
+        let log: Vec<u8> = (0..4000).flat_map(line).collect();
         write(&self.path("ca/var/log/ca.log"), log);
         self.insert(0, 200);
     }

@@ -158,7 +158,7 @@ fn sparse(path: &Path, size: u64) -> bool {
         file.write_all_at(b"bytes", place).expect("writes");
     }
     file.seek(SeekFrom::Start(size / 2)).expect("seeks");
-    file.write_all(&[7; 70_000]).expect("writes");
+    file.write_all(&vec![7; 70_000]).expect("writes");
     file.sync_all().expect("writes");
     file.metadata().expect("there").blocks() * 512 < 4 << 20
 }

@@ -59,10 +59,14 @@ fn walk(
     );
     let is_directory = metadata.is_dir();
     if !is_directory || times_below.iter().any(|below| path.starts_with(below)) {
-        text += &format!(" mtime {}.{:09}", metadata.mtime(), metadata.mtime_nsec());
+        text.push_str(
+            &format_args!(" mtime {}.{:09}", metadata.mtime(), metadata.mtime_nsec()).to_string(),
+        );
     }
     if metadata.is_symlink() {
-        text += &format!(" -> {:?}", std::fs::read_link(path).expect("a link"));
+        text.push_str(
+            &format_args!(" -> {:?}", std::fs::read_link(path).expect("a link")).to_string(),
+        );
     } else if metadata.is_file() {
         let first = names
             .entry((metadata.dev(), metadata.ino()))
@@ -70,7 +74,9 @@ fn walk(
         let bytes = std::fs::read(path).expect("reads");
         let digest = strongroom_core::format::Digest::of(&bytes);
         let (links, length) = (metadata.nlink(), metadata.len());
-        text += &format!(" links {links} with {first:?} {length} bytes {digest}");
+        text.push_str(
+            &format_args!(" links {links} with {first:?} {length} bytes {digest}").to_string(),
+        );
     }
     found.insert(relative, text);
     if is_directory {
