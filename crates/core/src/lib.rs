@@ -6,6 +6,7 @@
 pub mod cancel;
 pub mod check;
 pub mod clock;
+mod error_chain;
 pub mod execute;
 pub mod format;
 pub mod plan;
@@ -13,3 +14,5 @@ pub mod private_file;
 pub mod repository;
 pub mod source;
 pub mod storage;
+
+pub use error_chain::error_chain;

@@ -4,6 +4,7 @@ use std::fmt;
 
 use strongroom_adapters::OpenStorageError;
 use strongroom_core::cancel::Interrupted;
+use strongroom_core::error_chain;
 use strongroom_core::execute::backup::BackupError;
 use strongroom_core::execute::lock::LockError;
 use strongroom_core::execute::restore::RestoreError;
@@ -74,7 +75,7 @@ impl Failure {
     }
 
     fn of(exit: Exit, code: &'static str, error: &dyn std::error::Error) -> Self {
-        Self::new(exit, code, chain(error))
+        Self::new(exit, code, error_chain(error))
     }
 
     /// Puts what was being done in front.
@@ -82,21 +83,6 @@ impl Failure {
         self.message = format!("{context}: {}", self.message);
         self
     }
-}
-
-/// An error and its sources on one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let more = error.to_string();
-        if !text.ends_with(&more) {
-            text.push_str(": ");
-            text.push_str(&more);
-        }
-        source = error.source();
-    }
-    text
 }
 
 impl From<Interrupted> for Failure {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::{Event, Observer, Stopwatch};
 use crate::cancel::{Cancel, Interrupted};
 use crate::clock::Clock;
+use crate::error_chain;
 use crate::format::envelope::Status;
 use crate::format::manifest::{Asset, AssetResult};
 use crate::format::writer_key::WriterKey;
@@ -16,7 +17,7 @@ use crate::repository::state::WriterState;
 use crate::repository::writer::{
     AssetStats, BackupWriter, RunHeader, RunSummary, SealedBackup, Sealing,
 };
-use crate::repository::{Repository, RepositoryError, error_chain};
+use crate::repository::{Repository, RepositoryError};
 use crate::source::{Capture, CaptureError, Inspection, Source, not_covered};
 
 /// A repository that a run writes to.

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::restore::FindRestorer;
 use super::{Event, Observer, Stopwatch};
 use crate::cancel::Cancel;
+use crate::error_chain;
 use crate::format::envelope::{Envelope, Status};
 use crate::format::id::Hasher;
 use crate::format::manifest::{Asset, AssetResult};
@@ -19,7 +20,7 @@ use crate::format::name::ObjectName;
 use crate::format::seal::BoxedIdentity;
 use crate::private_file;
 use crate::repository::reader::{BackupReader, Item, ManifestItems};
-use crate::repository::{Repository, RepositoryError, error_chain};
+use crate::repository::{Repository, RepositoryError};
 use crate::source::{Class, RestoredAsset};
 use crate::storage::{Storage, StorageError};
 

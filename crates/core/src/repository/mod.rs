@@ -18,6 +18,7 @@ use std::sync::Arc;
 pub(crate) use hashing::update_zeros;
 
 use crate::clock::{Clock, whole_seconds};
+use crate::error_chain;
 use crate::format::envelope::Envelope;
 use crate::format::id::random;
 use crate::format::name::{self, ObjectName};
@@ -242,18 +243,6 @@ fn missing_envelopes(writer: WriterId, first: u64, last: u64) -> String {
     } else {
         format!("envelopes {first} to {last} of writer {writer} are missing")
     }
-}
-
-/// An error and its sources on one line.
-pub(crate) fn error_chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
 }
 
 /// Why a repository could not be used.

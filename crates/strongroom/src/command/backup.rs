@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use clap::Args;
 use serde_json::{Value, json};
+use strongroom_core::error_chain;
 use strongroom_core::execute::backup::{
     AssetReport, BackupJob, BackupReport, BackupRepository, backup,
 };
@@ -12,7 +13,7 @@ use strongroom_core::plan::backup::{BackupPlan, plan_backup};
 use strongroom_core::repository::writer::Sealing;
 use strongroom_core::source::not_covered;
 
-use crate::failure::{Exit, Failure, chain};
+use crate::failure::{Exit, Failure};
 use crate::report::{Progress, Report, bytes, duration, rate, shown_path, table};
 use crate::session::{Session, Surroundings};
 
@@ -119,7 +120,7 @@ fn dry_run(session: &Session<'_>, plan: &BackupPlan) -> Exit {
                 inspections.push(inspection);
             }
             Err(error) => {
-                problems.push(format!("asset {name}: {}", chain(&error)));
+                problems.push(format!("asset {name}: {}", error_chain(&error)));
             }
         }
     }

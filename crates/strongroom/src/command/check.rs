@@ -9,13 +9,14 @@ use serde_json::json;
 use strongroom_core::check::{
     self, AssetSeen, Finding, Inventory, OpenedSeen, RepositorySeen, Severity, WriterKeySeen,
 };
+use strongroom_core::error_chain;
 use strongroom_core::execute::prove_source;
 use strongroom_core::format::WriterId;
 use strongroom_core::source::Class;
 use strongroom_core::storage::FreeSpace;
 
 use crate::config::{RepositoryConfig, Settings};
-use crate::failure::{Exit, Failure, chain};
+use crate::failure::{Exit, Failure};
 use crate::session::{Session, Surroundings};
 
 /// Arguments of `check`.
@@ -135,10 +136,10 @@ fn assets(session: &Session<'_>) -> Vec<AssetSeen> {
                 name: asset.name.clone(),
                 class: asset.class,
                 source: asset.source().to_owned(),
-                inspection: source.inspect().map_err(|error| chain(&error)),
+                inspection: source.inspect().map_err(|error| error_chain(&error)),
                 key_problems: prove.then(|| match prove_source(&**source, cancel) {
                     Ok(capture) => capture.problems,
-                    Err(error) => vec![chain(&error)],
+                    Err(error) => vec![error_chain(&error)],
                 }),
             }
         })

@@ -31,7 +31,7 @@ pub(crate) struct DemoArgs {
 
 impl From<DemoError> for Failure {
     fn from(error: DemoError) -> Self {
-        Self::new(Exit::Failed, "demo", crate::failure::chain(&error))
+        Self::new(Exit::Failed, "demo", strongroom_core::error_chain(&error))
     }
 }
 

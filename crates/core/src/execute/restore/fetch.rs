@@ -255,7 +255,7 @@ fn prove(
     let proof = match restorer.prove(&restored) {
         Ok(proof) => proof,
         Err(source) if result.status == Status::Incomplete => {
-            let why = crate::repository::error_chain(&source);
+            let why = crate::error_chain(&source);
             report
                 .problems
                 .push(format!("asset {name} was captured incomplete: {why}"));
