@@ -11,10 +11,14 @@ use zeroize::Zeroizing;
 
 use super::IdentityError;
 
+/// The logarithm of scrypt's N for new identities: 128 MiB and a fraction of a second to open one. What the
+/// library would choose for a second of work on a fast machine takes 512 MiB, more than a whole restore.
+const WORK_FACTOR: u8 = 17;
+
 /// Makes an X25519 identity, writes its file and returns its recipient.
 ///
 /// The file is 0600 from its first byte and never replaces another. With a passphrase it is an armored age
-/// file that `age -d -i` takes as it is; the work factor is what takes about a second, or `2^work_factor`.
+/// file that `age -d -i` takes as it is; scrypt's N is `2^work_factor`, [`WORK_FACTOR`] unless said.
 pub(crate) fn new_identity(
     out: &Path,
     passphrase: Option<SecretString>,
@@ -32,9 +36,7 @@ pub(crate) fn new_identity(
         None => write(out, text.as_bytes())?,
         Some(passphrase) => {
             let mut sealer = age::scrypt::Recipient::new(passphrase);
-            if let Some(work_factor) = work_factor {
-                sealer.set_work_factor(work_factor);
-            }
+            sealer.set_work_factor(work_factor.unwrap_or(WORK_FACTOR));
             write(out, &seal(&sealer, text.as_bytes(), out)?)?;
         }
     }
