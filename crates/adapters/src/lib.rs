@@ -2,6 +2,7 @@
 //!
 //! They implement the ports of `strongroom-core` and know no repository, no format and no command line.
 
+pub mod client;
 pub mod source;
 pub mod storage;
 
