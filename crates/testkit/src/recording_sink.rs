@@ -1,6 +1,7 @@
 //! A sink that keeps what a source pushes, fails where it is told to, and lets a test act in the middle of a stream.
 
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard};
 
 use strongroom_core::cancel::Cancel;
 use strongroom_core::format::Digest;
@@ -45,19 +46,24 @@ pub enum Moment {
     Entry,
 }
 
-type Hook = Box<dyn FnMut(Moment)>;
+type Hook = Box<dyn FnMut(Moment) + Send>;
 
 /// Keeps entries and streams in memory.
 pub struct RecordingSink {
+    seen: Mutex<Seen>,
+    hook: Mutex<Option<Hook>>,
+    fail_at: Option<u64>,
+    scratch: TempDir,
+    memory: Option<serde_json::Value>,
+    cancel: Cancel,
+}
+
+#[derive(Default)]
+struct Seen {
     recorded: Vec<Recorded>,
     begun: usize,
     discarded: usize,
     calls: u64,
-    fail_at: Option<u64>,
-    hook: Option<Hook>,
-    scratch: TempDir,
-    memory: Option<serde_json::Value>,
-    cancel: Cancel,
 }
 
 impl Default for RecordingSink {
@@ -70,12 +76,9 @@ impl RecordingSink {
     /// A sink with an empty scratch directory and no memory.
     pub fn new() -> Self {
         Self {
-            recorded: Vec::new(),
-            begun: 0,
-            discarded: 0,
-            calls: 0,
+            seen: Mutex::default(),
+            hook: Mutex::new(None),
             fail_at: None,
-            hook: None,
             scratch: tempfile::tempdir().expect("a temporary directory"),
             memory: None,
             cancel: Cancel::default(),
@@ -89,6 +92,11 @@ impl RecordingSink {
         self
     }
 
+    /// The same, for a sink that is in use already.
+    pub fn set_memory(&mut self, memory: Option<serde_json::Value>) {
+        self.memory = memory;
+    }
+
     /// Lets call number `call` fail, counted from 0 over `entry`, `begin`, `write`, `hole` and `finish`.
     #[must_use]
     pub fn failing_at(mut self, call: u64) -> Self {
@@ -98,9 +106,14 @@ impl RecordingSink {
 
     /// Calls `hook` at each moment, before the sink acts on it.
     #[must_use]
-    pub fn with_hook(mut self, hook: impl FnMut(Moment) + 'static) -> Self {
-        self.hook = Some(Box::new(hook));
+    pub fn with_hook(self, hook: impl FnMut(Moment) + Send + 'static) -> Self {
+        self.set_hook(hook);
         self
+    }
+
+    /// The same, for a sink that is in use already.
+    pub fn set_hook(&self, hook: impl FnMut(Moment) + Send + 'static) {
+        *self.hook.lock().expect("no panic under the lock") = Some(Box::new(hook));
     }
 
     /// The flag that interrupts the capture.
@@ -109,42 +122,48 @@ impl RecordingSink {
     }
 
     /// Everything that was recorded, in order.
-    pub fn recorded(&self) -> &[Recorded] {
-        &self.recorded
+    pub fn recorded(&self) -> Vec<Recorded> {
+        self.seen().recorded.clone()
     }
 
     /// What was recorded under `path`, if it was recorded once.
-    pub fn find(&self, path: impl AsRef<Path>) -> Option<&Recorded> {
-        let mut found = self
+    pub fn find(&self, path: impl AsRef<Path>) -> Option<Recorded> {
+        let seen = self.seen();
+        let mut found = seen
             .recorded
             .iter()
             .filter(|recorded| recorded.entry.path == path.as_ref());
         let first = found.next();
         assert!(found.next().is_none(), "recorded twice");
-        first
+        first.cloned()
     }
 
     /// The content recorded under `path`.
-    pub fn content(&self, path: impl AsRef<Path>) -> Option<&[u8]> {
-        self.find(path)?.content.as_deref()
+    pub fn content(&self, path: impl AsRef<Path>) -> Option<Vec<u8>> {
+        self.find(path)?.content
     }
 
     /// How many streams were discarded.
     pub fn discarded(&self) -> usize {
-        self.discarded
+        self.seen().discarded
     }
 
     /// How many calls there were, for `for n in 0..calls`.
     pub fn calls(&self) -> u64 {
-        self.calls
+        self.seen().calls
     }
 
-    fn call(&mut self, moment: Moment) -> Result<(), CaptureError> {
-        if let Some(hook) = &mut self.hook {
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().expect("no panic under the lock")
+    }
+
+    fn call(&self, moment: Moment) -> Result<(), CaptureError> {
+        if let Some(hook) = &mut *self.hook.lock().expect("no panic in a hook") {
             hook(moment);
         }
-        let number = self.calls;
-        self.calls += 1;
+        let mut seen = self.seen();
+        let number = seen.calls;
+        seen.calls += 1;
         if self.fail_at == Some(number) {
             let why = std::io::Error::other("fault by script");
             return Err(StorageError::io("store", &"a stream", why).into());
@@ -154,14 +173,14 @@ impl RecordingSink {
 }
 
 impl Sink for RecordingSink {
-    fn entry(&mut self, entry: Entry) -> Result<(), CaptureError> {
+    fn entry(&self, entry: Entry) -> Result<(), CaptureError> {
         self.call(Moment::Entry)?;
         assert!(
             !entry.kind.has_content(),
             "{} has content",
             entry.path.display()
         );
-        self.recorded.push(Recorded {
+        self.seen().recorded.push(Recorded {
             entry,
             content: None,
             holes: Vec::new(),
@@ -170,10 +189,10 @@ impl Sink for RecordingSink {
         Ok(())
     }
 
-    fn begin(&mut self, chunking: Chunking) -> Result<Box<dyn StreamWriter + '_>, CaptureError> {
-        let stream = self.begun;
+    fn begin(&self, chunking: Chunking) -> Result<Box<dyn StreamWriter + '_>, CaptureError> {
+        let stream = self.seen().begun;
         self.call(Moment::Begin { stream })?;
-        self.begun += 1;
+        self.seen().begun += 1;
         Ok(Box::new(RecordingStream {
             sink: self,
             stream,
@@ -197,7 +216,7 @@ impl Sink for RecordingSink {
 }
 
 struct RecordingStream<'a> {
-    sink: &'a mut RecordingSink,
+    sink: &'a RecordingSink,
     stream: usize,
     chunking: Chunking,
     content: Vec<u8>,
@@ -241,7 +260,7 @@ impl StreamWriter for RecordingStream<'_> {
             sha256: Digest::of(&self.content),
             size_bytes: self.content.len() as u64,
         };
-        self.sink.recorded.push(Recorded {
+        self.sink.seen().recorded.push(Recorded {
             entry,
             content: Some(self.content),
             holes: self.holes,
@@ -251,7 +270,7 @@ impl StreamWriter for RecordingStream<'_> {
     }
 
     fn discard(self: Box<Self>) -> Result<(), CaptureError> {
-        self.sink.discarded += 1;
+        self.sink.seen().discarded += 1;
         Ok(())
     }
 }

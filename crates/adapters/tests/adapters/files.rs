@@ -67,9 +67,9 @@ fn append(path: &Path, bytes: &[u8]) {
     file.write_all(bytes).expect("writes");
 }
 
-fn capture(settings: FilesSettings, mut sink: RecordingSink) -> (Capture, RecordingSink) {
+fn capture(settings: FilesSettings, sink: RecordingSink) -> (Capture, RecordingSink) {
     let source = FilesSource::new(settings);
-    let capture = source.capture(&mut sink).expect("captures");
+    let capture = source.capture(&sink).expect("captures");
     (capture, sink)
 }
 
@@ -82,11 +82,9 @@ fn assert_one(sentences: &[String], wanted: &str) {
     assert!(sentences[0].contains(wanted), "{wanted}: {sentences:?}");
 }
 
-fn paths(sink: &RecordingSink) -> Vec<&Path> {
-    let recorded = sink.recorded().iter();
-    recorded
-        .map(|recorded| recorded.entry.path.as_path())
-        .collect()
+fn paths(sink: &RecordingSink) -> Vec<PathBuf> {
+    let recorded = sink.recorded().into_iter();
+    recorded.map(|recorded| recorded.entry.path).collect()
 }
 
 #[test]
@@ -132,8 +130,8 @@ fn a_tree_is_captured_in_order_with_everything_the_file_system_knows() {
         StreamKind::Hardlink,
     ];
     assert_eq!(kinds, wanted);
-    assert_eq!(sink.content(&key), Some(&b"secret"[..]));
-    assert_eq!(sink.content(place.path("ca/empty")), Some(&b""[..]));
+    assert_eq!(sink.content(&key), Some(b"secret".to_vec()));
+    assert_eq!(sink.content(place.path("ca/empty")), Some(Vec::new()));
     let entry = &sink.find(&key).expect("is there").entry;
     assert_eq!(entry.mode, 0o4640);
     assert_eq!(entry.mtime, (1_763_650_000, 123_456_789));
@@ -166,7 +164,7 @@ fn names_that_are_no_text_and_names_with_newlines_come_through() {
     assert_complete(&capture);
     for name in odd {
         let path = place.path("d").join(OsStr::from_bytes(name));
-        assert_eq!(sink.content(path), Some(name));
+        assert_eq!(sink.content(path).as_deref(), Some(name));
     }
 }
 
@@ -220,7 +218,10 @@ fn a_root_below_a_link_of_an_earlier_root_is_not_lost() {
     symlink(place.path("real/inner"), place.path("tree/link")).expect("links");
     let (capture, sink) = place.capture(&["tree", "tree/link/file"]);
     assert_complete(&capture);
-    assert_eq!(sink.content(place.path("tree/link/file")), Some(&b"x"[..]));
+    assert_eq!(
+        sink.content(place.path("tree/link/file")),
+        Some(b"x".to_vec())
+    );
 }
 
 #[test]
@@ -247,7 +248,10 @@ fn links_are_taken_as_links_and_said() {
     let (through, sink) = place.capture(&["latest/ca.key"]);
     assert_complete(&through);
     assert_one(&through.notes, "through the symbolic link");
-    assert_eq!(sink.content(place.path("latest/ca.key")), Some(&b"x"[..]));
+    assert_eq!(
+        sink.content(place.path("latest/ca.key")),
+        Some(b"x".to_vec())
+    );
 }
 
 #[test]
@@ -268,8 +272,8 @@ fn pipes_and_sockets_are_skipped_and_never_waited_for() {
 /// Captures one file of 1 MiB and runs `change` at each write for which `when` holds.
 fn changing(
     class: Class,
-    when: impl Fn(usize, u64) -> bool + 'static,
-    change: impl Fn(&Path) + 'static,
+    when: impl Fn(usize, u64) -> bool + Send + 'static,
+    change: impl Fn(&Path) + Send + 'static,
 ) -> (Capture, RecordingSink, PathBuf, Place) {
     let place = Place::new();
     let path = place.write("file", &vec![1; 1 << 20]);
@@ -311,7 +315,7 @@ fn a_file_that_changes_is_read_again() {
             assert_complete(&capture);
             assert_eq!(sink.discarded(), 1);
             let content = std::fs::read(&path).expect("reads");
-            assert!(sink.content(&path) == Some(&content));
+            assert!(sink.content(&path).as_ref() == Some(&content));
         }
     }
 }
@@ -340,14 +344,17 @@ fn a_log_may_grow_but_not_shrink_or_be_replaced() {
         let (capture, sink, path, _place) = changing(class, always, |path| append(path, b"more"));
         assert_complete(&capture);
         assert_eq!(sink.discarded(), 0);
-        assert_eq!(sink.content(&path).map(<[u8]>::len), Some(1 << 20));
+        assert_eq!(
+            sink.content(&path).map(|content| content.len()),
+            Some(1 << 20)
+        );
         for change in [replace as fn(&Path), truncate] {
             let first = |stream, offset| stream == 0 && offset == 0;
             let (capture, sink, path, _place) = changing(class, first, change);
             assert_complete(&capture);
             assert_eq!(sink.discarded(), 1);
             let content = std::fs::read(&path).expect("reads");
-            assert!(sink.content(&path) == Some(&content));
+            assert!(sink.content(&path).as_ref() == Some(&content));
         }
     }
 }
@@ -390,7 +397,7 @@ fn a_name_that_appears_by_renaming_is_not_missed() {
     });
     let (capture, sink) = capture(place.settings(&["d"], Class::Config), sink);
     assert_complete(&capture);
-    assert_eq!(sink.content(&new), Some(&b"z"[..]));
+    assert_eq!(sink.content(&new), Some(b"z".to_vec()));
     assert!(sink.find(&old).is_none());
 }
 
@@ -400,13 +407,13 @@ fn an_interruption_stops_between_blocks() {
     place.write("file", &vec![1; 1 << 20]);
     let sink = RecordingSink::new();
     let cancel = sink.cancel_flag();
-    let mut sink = sink.with_hook(move |moment| {
+    let sink = sink.with_hook(move |moment| {
         if matches!(moment, Moment::Write { .. }) {
             cancel.request();
         }
     });
     let source = FilesSource::new(place.settings(&["file"], Class::Config));
-    let error = source.capture(&mut sink).expect_err("interrupted");
+    let error = source.capture(&sink).expect_err("interrupted");
     assert!(matches!(error, CaptureError::Interrupted(_)), "{error:?}");
     assert_eq!(sink.calls(), 2);
 }
@@ -418,12 +425,12 @@ fn every_failure_of_the_sink_ends_the_capture() {
     place.write("d/b", &vec![0; 600_000]);
     symlink("a", place.path("d/c")).expect("links");
     let source = FilesSource::new(place.settings(&["d"], Class::Config));
-    let mut whole = RecordingSink::new();
-    source.capture(&mut whole).expect("captures");
+    let whole = RecordingSink::new();
+    source.capture(&whole).expect("captures");
     assert!(whole.calls() > 8);
     for call in 0..whole.calls() {
-        let mut sink = RecordingSink::new().failing_at(call);
-        let error = source.capture(&mut sink).expect_err("by script");
+        let sink = RecordingSink::new().failing_at(call);
+        let error = source.capture(&sink).expect_err("by script");
         assert!(error.is_fatal(), "{error:?}");
         assert_eq!(sink.calls(), call + 1, "nothing is pushed after a failure");
     }
@@ -497,11 +504,11 @@ fn key_place() -> (Place, FilesSettings) {
 
 fn prove(settings: &FilesSettings, facts: &serde_json::Value, sink: &RecordingSink) -> Proof {
     let place = Place::new();
-    let files = sink.recorded().iter().enumerate();
+    let files = sink.recorded().into_iter().enumerate();
     let files: BTreeMap<_, _> = files
         .filter_map(|(n, recorded)| {
             let path = place.write(n.to_string(), recorded.content.as_deref()?);
-            Some((recorded.entry.path.clone(), path))
+            Some((recorded.entry.path, path))
         })
         .collect();
     let settings = FilesSource::new(settings.clone()).settings();

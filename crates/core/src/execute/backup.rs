@@ -247,9 +247,9 @@ fn capture(
         return Err(failed(error));
     }
     let outcome = {
-        let mut sink = writer.sink(outline.class, job.scratch, job.cancel);
-        let mut sink = super::observed::ObservedSink::new(&mut sink, job.observer);
-        source.capture(&mut sink)
+        let sink = writer.sink(outline.class, job.scratch, job.cancel);
+        let sink = super::observed::ObservedSink::new(&sink, job.observer);
+        source.capture(&sink)
     };
     let capture = match outcome {
         Ok(capture) => capture,

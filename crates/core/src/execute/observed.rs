@@ -8,22 +8,22 @@ use crate::source::{CaptureError, Chunking, Entry, Sink, StreamSummary, StreamWr
 
 /// Wraps the sink of an asset.
 pub(super) struct ObservedSink<'s> {
-    sink: &'s mut dyn Sink,
+    sink: &'s dyn Sink,
     observer: &'s dyn Observer,
 }
 
 impl<'s> ObservedSink<'s> {
-    pub(super) fn new(sink: &'s mut dyn Sink, observer: &'s dyn Observer) -> Self {
+    pub(super) fn new(sink: &'s dyn Sink, observer: &'s dyn Observer) -> Self {
         Self { sink, observer }
     }
 }
 
 impl Sink for ObservedSink<'_> {
-    fn entry(&mut self, entry: Entry) -> Result<(), CaptureError> {
+    fn entry(&self, entry: Entry) -> Result<(), CaptureError> {
         self.sink.entry(entry)
     }
 
-    fn begin(&mut self, chunking: Chunking) -> Result<Box<dyn StreamWriter + '_>, CaptureError> {
+    fn begin(&self, chunking: Chunking) -> Result<Box<dyn StreamWriter + '_>, CaptureError> {
         let writer = self.sink.begin(chunking)?;
         Ok(Box::new(ObservedWriter {
             writer,

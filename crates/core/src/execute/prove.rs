@@ -13,7 +13,7 @@ use crate::source::{
 ///
 /// For sources that need no private copies: there is no scratch directory.
 pub fn prove_source(source: &dyn Source, cancel: &Cancel) -> Result<Capture, CaptureError> {
-    source.capture(&mut Nowhere { cancel })
+    source.capture(&Nowhere { cancel })
 }
 
 struct Nowhere<'c> {
@@ -21,11 +21,11 @@ struct Nowhere<'c> {
 }
 
 impl Sink for Nowhere<'_> {
-    fn entry(&mut self, _: Entry) -> Result<(), CaptureError> {
+    fn entry(&self, _: Entry) -> Result<(), CaptureError> {
         Ok(self.cancel.check()?)
     }
 
-    fn begin(&mut self, _: Chunking) -> Result<Box<dyn StreamWriter + '_>, CaptureError> {
+    fn begin(&self, _: Chunking) -> Result<Box<dyn StreamWriter + '_>, CaptureError> {
         Ok(Box::new(Digesting {
             hasher: Hasher::new(),
             size_bytes: 0,

@@ -109,12 +109,14 @@ pub enum StreamKind {
     Hardlink,
     /// A database file.
     Database,
+    /// A part of a logical dump; the first part of its path is the name of the database.
+    Dump,
 }
 
 impl StreamKind {
     /// Whether streams of this kind have content of their own.
     pub const fn has_content(self) -> bool {
-        matches!(self, Self::File | Self::Database)
+        matches!(self, Self::File | Self::Database | Self::Dump)
     }
 }
 

@@ -3,6 +3,9 @@
 //! A source opens one consistent cut and pushes its streams into a [`Sink`]; it never sees a repository,
 //! a chunk or a key. An implementation lives in `strongroom-adapters`.
 
+pub mod server;
+pub mod tables;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fmt;
@@ -117,15 +120,17 @@ pub enum Chunking {
     Content,
     /// Every so many bytes: the page size of a database file.
     Fixed(u32),
+    /// At ends of lines, chosen by their content: the rows of a dump.
+    Lines,
 }
 
-/// Takes the streams of an asset, one after the other.
-pub trait Sink {
+/// Takes the streams of an asset; those of packed classes also several at a time, from several threads.
+pub trait Sink: Sync {
     /// Records something without content: a directory, a symbolic or hard link.
-    fn entry(&mut self, entry: Entry) -> Result<(), CaptureError>;
+    fn entry(&self, entry: Entry) -> Result<(), CaptureError>;
 
-    /// Begins a stream.
-    fn begin(&mut self, chunking: Chunking) -> Result<Box<dyn StreamWriter + '_>, CaptureError>;
+    /// Begins a stream. The manifest holds streams in the order in which they are finished.
+    fn begin(&self, chunking: Chunking) -> Result<Box<dyn StreamWriter + '_>, CaptureError>;
 
     /// Where a source may keep a private copy until the capture ends; 0700, emptied before and after each run.
     fn scratch(&self) -> &Path;
@@ -138,7 +143,7 @@ pub trait Sink {
 }
 
 /// Takes the content of one stream.
-pub trait StreamWriter {
+pub trait StreamWriter: Send {
     /// Adds bytes.
     fn write(&mut self, bytes: &[u8]) -> Result<(), CaptureError>;
 
@@ -221,7 +226,7 @@ pub trait Source: Send + Sync {
 
     /// Reads everything in one consistent cut. Single failures are problems of the [`Capture`]; an error means that
     /// nothing of the asset is usable, or that the sink failed.
-    fn capture(&self, sink: &mut dyn Sink) -> Result<Capture, CaptureError>;
+    fn capture(&self, sink: &dyn Sink) -> Result<Capture, CaptureError>;
 }
 
 /// How restored streams of a kind of source are placed and proved.
@@ -246,6 +251,11 @@ pub trait Restorer: Send + Sync {
     /// Whether the digest of its streams already shows all that [`Restorer::prove`] would show, because the
     /// facts were taken from those very bytes and nothing else has a part in them. A restore then asks no further; `verify` does.
     fn is_proved_by_digest(&self) -> bool {
+        false
+    }
+
+    /// Whether its streams of kind `dump` are loaded into a server, through the port [`server`], unless the restore goes to a directory.
+    fn loads_into_server(&self) -> bool {
         false
     }
 

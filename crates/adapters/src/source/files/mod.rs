@@ -108,7 +108,7 @@ impl Source for FilesSource {
         Ok(inspect::inspect(&self.settings, &selection, findings))
     }
 
-    fn capture(&self, sink: &mut dyn Sink) -> Result<Capture, CaptureError> {
+    fn capture(&self, sink: &dyn Sink) -> Result<Capture, CaptureError> {
         let mut findings = Findings::default();
         let selection = self.select(&mut findings);
         let proof = self.settings.certificate.as_deref().map(KeyProof::new);
@@ -154,7 +154,7 @@ struct Capturer {
 }
 
 impl Capturer {
-    fn take(&mut self, visit: &Visit, sink: &mut dyn Sink) -> Result<(), CaptureError> {
+    fn take(&mut self, visit: &Visit, sink: &dyn Sink) -> Result<(), CaptureError> {
         let kind = visit.metadata.file_type();
         if kind.is_dir() {
             self.entry(visit, StreamKind::Directory, None, sink)?;
@@ -197,7 +197,7 @@ impl Capturer {
         visit: &Visit,
         kind: StreamKind,
         target: Option<PathBuf>,
-        sink: &mut dyn Sink,
+        sink: &dyn Sink,
     ) -> Result<(), CaptureError> {
         let path = &visit.path;
         // A hard link's attributes are those of the file that it links to.

@@ -71,7 +71,7 @@ impl FileReader {
     pub(super) fn capture(
         &mut self,
         path: &Path,
-        sink: &mut dyn Sink,
+        sink: &dyn Sink,
         findings: &mut Findings,
     ) -> Result<Result<Captured, NotCaptured>, CaptureError> {
         let cancel = sink.cancel().clone();

@@ -123,7 +123,7 @@ impl Source for SqliteSource {
         Ok(inspection)
     }
 
-    fn capture(&self, sink: &mut dyn Sink) -> Result<Capture, CaptureError> {
+    fn capture(&self, sink: &dyn Sink) -> Result<Capture, CaptureError> {
         let path = self.real_path()?;
         let (metadata, content) = header::examine(&path)?;
         let notes = self.notes(&path, &content);
@@ -154,11 +154,7 @@ impl SqliteSource {
         notes
     }
 
-    fn capture_empty(
-        &self,
-        metadata: &Metadata,
-        sink: &mut dyn Sink,
-    ) -> Result<Capture, CaptureError> {
+    fn capture_empty(&self, metadata: &Metadata, sink: &dyn Sink) -> Result<Capture, CaptureError> {
         let writer = sink.begin(stream::chunking(0))?;
         writer.finish(stream::entry(&self.settings.path, metadata))?;
         Ok(Capture {
@@ -172,7 +168,7 @@ impl SqliteSource {
         path: &Path,
         metadata: &Metadata,
         header: &Header,
-        sink: &mut dyn Sink,
+        sink: &dyn Sink,
     ) -> Result<Capture, CaptureError> {
         let state = State::of(path, metadata, header);
         let memory = Memory::read(sink.memory(), &self.settings.newest);
@@ -201,7 +197,7 @@ impl SqliteSource {
         header: &Header,
         memory: &Memory,
         state: &State,
-        sink: &mut dyn Sink,
+        sink: &dyn Sink,
     ) -> Result<Option<Capture>, CaptureError> {
         let cancel = sink.cancel().clone();
         let mut writer = sink.begin(stream::chunking(header.page_size()))?;
@@ -220,14 +216,14 @@ impl SqliteSource {
         metadata: &Metadata,
         as_before: Option<Memory>,
         state: State,
-        sink: &mut dyn Sink,
+        sink: &dyn Sink,
     ) -> Result<Capture, CaptureError> {
         let cancel = sink.cancel().clone();
         let header = match header::examine(copy.path())? {
             (_, Content::Database(header)) => header,
             (_, Content::Empty) => return self.capture_empty(metadata, sink),
         };
-        let mut stream = || {
+        let stream = || {
             let mut writer = sink.begin(stream::chunking(header.page_size()))?;
             let blake3 = stream::push(copy.path(), writer.as_mut(), &cancel)?;
             let summary = writer.finish(stream::entry(&self.settings.path, metadata))?;

@@ -159,7 +159,7 @@ impl Fetching<'_, '_> {
             }
             StreamKind::Hardlink => self.link(&item, &directory, &new)?,
             StreamKind::Directory => {}
-            StreamKind::File | StreamKind::Database => {
+            StreamKind::File | StreamKind::Database | StreamKind::Dump => {
                 self.content(&item, stream, runs, packs, &directory, &new)?;
             }
         }

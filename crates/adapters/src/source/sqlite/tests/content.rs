@@ -6,6 +6,8 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use serde_json::json;
 use strongroom_core::format::manifest::StreamKind;
 
+use strongroom_core::source::Chunking;
+
 use super::*;
 
 const SCHEMA: &str = "CREATE TABLE certificates(id INTEGER PRIMARY KEY, serial TEXT, der BLOB, created INTEGER);
@@ -47,11 +49,7 @@ fn the_copy_is_the_file_byte_for_byte() {
     for mode in ["delete", "wal", "persist", "truncate"] {
         let mut bench = Bench::new(&format!("PRAGMA journal_mode = {mode}; {SCHEMA}"));
         bench.capture_whole();
-        assert_eq!(
-            bench.stream().bytes,
-            fs::read(bench.path()).unwrap(),
-            "{mode}"
-        );
+        assert_eq!(bench.bytes(), fs::read(bench.path()).unwrap(), "{mode}");
     }
 }
 
@@ -76,7 +74,10 @@ fn every_page_size_is_cut_at_its_pages() {
         let mut bench = Bench::new(&format!("PRAGMA page_size = {size}; {SCHEMA}"));
         let capture = bench.capture_whole();
         assert_eq!(capture.facts["page_size"], size);
-        assert_eq!(bench.stream().chunking, Chunking::Fixed(size.max(4096)));
+        assert_eq!(
+            bench.stream().chunking,
+            Some(Chunking::Fixed(size.max(4096)))
+        );
         assert_eq!(bench.stored::<i64>("SELECT count(*) FROM certificates"), 3);
     }
 }
@@ -86,7 +87,7 @@ fn an_empty_file_is_an_empty_database() {
     let mut bench = Bench::without_file("ca.db");
     private_file::create_new(bench.path()).unwrap();
     let capture = bench.capture_whole();
-    assert_eq!(bench.stream().bytes, b"");
+    assert_eq!(bench.bytes(), b"");
     assert_eq!(capture.facts, json!({"empty": true}));
     assert!(
         capture.notes[0].contains("the file is empty"),

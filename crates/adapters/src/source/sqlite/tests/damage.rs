@@ -3,6 +3,8 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 
+use strongroom_testkit::recording_sink::Moment;
+
 use super::*;
 
 const ROWS: &str = "CREATE TABLE t(id INTEGER PRIMARY KEY, serial TEXT UNIQUE, der BLOB);
@@ -15,7 +17,7 @@ fn why(bench: &mut Bench) -> String {
         matches!(error, CaptureError::Unsuitable { .. }),
         "{error:?}"
     );
-    assert!(bench.sink.streams.is_empty());
+    assert!(bench.sink.recorded().is_empty());
     error.to_string()
 }
 
@@ -76,7 +78,7 @@ fn a_flipped_page_makes_the_asset_incomplete() {
             capture.memory, None,
             "a damaged database is checked each time"
         );
-        assert_eq!(bench.stream().bytes, fs::read(bench.path()).unwrap());
+        assert_eq!(bench.bytes(), fs::read(bench.path()).unwrap());
     }
 }
 
@@ -87,19 +89,24 @@ fn a_damaged_schema_is_a_problem_and_the_bytes_are_kept() {
     );
     let capture = bench.capture();
     assert_eq!(capture.problems.len(), 2, "{:?}", capture.problems);
-    assert_eq!(bench.stream().bytes, fs::read(bench.path()).unwrap());
+    assert_eq!(bench.bytes(), fs::read(bench.path()).unwrap());
 }
 
 #[test]
 fn an_interruption_leaves_nothing_behind() {
     let mut bench = Bench::new(ROWS);
-    bench.sink.cancel_after = Some(1);
+    let cancel = bench.sink.cancel_flag();
+    bench.sink.set_hook(move |moment| {
+        if matches!(moment, Moment::Write { .. }) {
+            cancel.request();
+        }
+    });
     assert!(matches!(
         bench.try_capture(),
         Err(CaptureError::Interrupted(_))
     ));
-    assert!(bench.sink.streams.len() <= 1);
-    bench.sink.cancel.request();
+    assert!(bench.sink.recorded().len() <= 1);
+    bench.sink.cancel_flag().request();
     assert!(matches!(
         bench.try_capture(),
         Err(CaptureError::Interrupted(_))
@@ -108,31 +115,11 @@ fn an_interruption_leaves_nothing_behind() {
 
 #[test]
 fn a_sink_that_fails_ends_the_capture() {
-    struct Full(RecordingSink);
-    impl Sink for Full {
-        fn entry(&mut self, entry: Entry) -> Result<(), CaptureError> {
-            self.0.entry(entry)
-        }
-        fn begin(&mut self, _: Chunking) -> Result<Box<dyn StreamWriter + '_>, CaptureError> {
-            Err(CaptureError::io("write", Path::new("/repository"))(
-                std::io::ErrorKind::StorageFull.into(),
-            ))
-        }
-        fn scratch(&self) -> &Path {
-            self.0.scratch()
-        }
-        fn memory(&self) -> Option<&serde_json::Value> {
-            None
-        }
-        fn cancel(&self) -> &Cancel {
-            self.0.cancel()
-        }
-    }
     let bench = Bench::new(ROWS);
-    let mut sink = Full(RecordingSink::new());
+    let sink = RecordingSink::new().failing_at(0);
     assert!(matches!(
-        bench.source.capture(&mut sink),
-        Err(CaptureError::Io { .. })
+        bench.source.capture(&sink),
+        Err(CaptureError::Storage(_))
     ));
     assert_eq!(fs::read_dir(sink.scratch()).unwrap().count(), 0);
 }

@@ -140,7 +140,7 @@ fn a_database_that_stays_locked_is_an_error_that_says_so() {
         "{in_use}"
     );
     assert!(in_use.ends_with(" has it open"), "{in_use}");
-    let cancel = bench.sink.cancel.clone();
+    let cancel = bench.sink.cancel_flag();
     std::thread::scope(|scope| {
         // The whole wait is half a minute; an interruption ends it.
         scope.spawn(move || cancel.request());

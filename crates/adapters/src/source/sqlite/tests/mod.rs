@@ -10,12 +10,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
-use strongroom_core::cancel::Cancel;
 use strongroom_core::format::Digest;
 use strongroom_core::private_file;
-use strongroom_core::source::{
-    Capture, CaptureError, Chunking, Class, Entry, Sink, Source as _, StreamSummary, StreamWriter,
-};
+use strongroom_core::source::{Capture, CaptureError, Class, Sink as _, Source as _};
+use strongroom_testkit::recording_sink::{Recorded, RecordingSink};
 use tempfile::TempDir;
 
 use super::{SqliteSettings, SqliteSource};
@@ -26,98 +24,6 @@ struct Bench {
     restored: TempDir,
     source: SqliteSource,
     sink: RecordingSink,
-}
-
-/// A stream as it was given to the sink.
-#[derive(Debug)]
-struct Recorded {
-    entry: Entry,
-    chunking: Chunking,
-    bytes: Vec<u8>,
-}
-
-/// Keeps everything in memory.
-struct RecordingSink {
-    scratch: TempDir,
-    memory: Option<serde_json::Value>,
-    cancel: Cancel,
-    streams: Vec<Recorded>,
-    discarded: u32,
-    /// Asks for an interruption once so many bytes were written.
-    cancel_after: Option<usize>,
-    /// Called before the first byte of each stream.
-    at_begin: Option<Box<dyn FnMut()>>,
-}
-
-struct RecordingWriter<'a> {
-    sink: &'a mut RecordingSink,
-    chunking: Chunking,
-    bytes: Vec<u8>,
-}
-
-impl Sink for RecordingSink {
-    fn entry(&mut self, _: Entry) -> Result<(), CaptureError> {
-        unreachable!("a database is a stream")
-    }
-
-    fn begin(&mut self, chunking: Chunking) -> Result<Box<dyn StreamWriter + '_>, CaptureError> {
-        if let Some(hook) = &mut self.at_begin {
-            hook();
-        }
-        Ok(Box::new(RecordingWriter {
-            sink: self,
-            chunking,
-            bytes: Vec::new(),
-        }))
-    }
-
-    fn scratch(&self) -> &Path {
-        self.scratch.path()
-    }
-
-    fn memory(&self) -> Option<&serde_json::Value> {
-        self.memory.as_ref()
-    }
-
-    fn cancel(&self) -> &Cancel {
-        &self.cancel
-    }
-}
-
-impl StreamWriter for RecordingWriter<'_> {
-    fn write(&mut self, bytes: &[u8]) -> Result<(), CaptureError> {
-        self.bytes.extend_from_slice(bytes);
-        if self
-            .sink
-            .cancel_after
-            .is_some_and(|limit| self.bytes.len() >= limit)
-        {
-            self.sink.cancel.request();
-        }
-        Ok(())
-    }
-
-    fn hole(&mut self, _: u64) -> Result<(), CaptureError> {
-        unreachable!("a database has no holes")
-    }
-
-    fn finish(self: Box<Self>, entry: Entry) -> Result<StreamSummary, CaptureError> {
-        let summary = StreamSummary {
-            sha256: Digest::of(&self.bytes),
-            size_bytes: self.bytes.len() as u64,
-        };
-        self.sink.streams.push(Recorded {
-            entry,
-            chunking: self.chunking,
-            bytes: self.bytes,
-        });
-        Ok(summary)
-    }
-
-    fn discard(self: Box<Self>) -> Result<(), CaptureError> {
-        self.sink.discarded += 1;
-        Ok(())
-    }
 }
 
 impl Bench {
@@ -156,7 +62,7 @@ impl Bench {
     }
 
     fn try_capture(&mut self) -> Result<Capture, CaptureError> {
-        let captured = self.source.capture(&mut self.sink);
+        let captured = self.source.capture(&self.sink);
         let left = fs::read_dir(self.sink.scratch()).unwrap().count();
         assert_eq!(left, 0, "the scratch directory is empty afterwards");
         captured
@@ -165,7 +71,7 @@ impl Bench {
     /// Captures, and hands the memory to the next capture.
     fn capture(&mut self) -> Capture {
         let capture = self.try_capture().unwrap();
-        self.sink.memory.clone_from(&capture.memory);
+        self.sink.set_memory(capture.memory.clone());
         capture
     }
 
@@ -176,14 +82,18 @@ impl Bench {
         capture
     }
 
-    fn stream(&self) -> &Recorded {
-        self.sink.streams.last().unwrap()
+    fn stream(&self) -> Recorded {
+        self.sink.recorded().pop().unwrap()
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        self.stream().content.unwrap()
     }
 
     /// The last stream, as a file in a directory of its own.
     fn restored(&self) -> PathBuf {
         let path = self.restored.path().join("restored.db");
-        private_file::replace(&path, &self.stream().bytes).unwrap();
+        private_file::replace(&path, &self.bytes()).unwrap();
         path
     }
 
@@ -193,20 +103,6 @@ impl Bench {
             .unwrap()
             .query_row(sql, [], |row| row.get(0))
             .unwrap()
-    }
-}
-
-impl RecordingSink {
-    fn new() -> Self {
-        Self {
-            scratch: TempDir::new().unwrap(),
-            memory: None,
-            cancel: Cancel::default(),
-            streams: Vec::new(),
-            discarded: 0,
-            cancel_after: None,
-            at_begin: None,
-        }
     }
 }
 

@@ -110,7 +110,7 @@ fn damage_and_absence_are_failures() {
     );
     private_file::replace(&restored, &[0xa7; 4096]).unwrap();
     assert!(prove(&bench, &facts, &restored).failures[0].contains("not a SQLite database"));
-    let mut bytes = bench.stream().bytes.clone();
+    let mut bytes = bench.bytes();
     bytes[4096..8192].fill(0x5a);
     private_file::replace(&restored, &bytes).unwrap();
     assert!(prove(&bench, &facts, &restored).failures[0].starts_with("integrity_check: "));

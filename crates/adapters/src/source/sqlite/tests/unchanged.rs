@@ -1,5 +1,7 @@
 //! When facts are taken over, and when not.
 
+use strongroom_testkit::recording_sink::Moment;
+
 use super::*;
 
 const SQL: &str =
@@ -20,9 +22,9 @@ fn an_unchanged_database_is_streamed_without_a_copy() {
             let again = bench.capture_whole();
             assert_eq!(reused(&again), times, "{mode}");
             assert_eq!(again.facts, first.facts);
-            assert_eq!(bench.sink.streams[0].bytes, bench.stream().bytes);
+            assert_eq!(bench.sink.recorded()[0].content, bench.stream().content);
         }
-        assert_eq!(bench.sink.discarded, 0);
+        assert_eq!(bench.sink.discarded(), 0);
         assert_eq!(
             before,
             snapshot(bench.directory.path()),
@@ -47,7 +49,7 @@ fn any_change_is_captured() {
             bench.execute(change);
             let capture = bench.capture_whole();
             assert_eq!(reused(&capture), 0, "{mode}: {change}");
-            assert_eq!(bench.stream().bytes, fs::read(bench.path()).unwrap());
+            assert_eq!(bench.bytes(), fs::read(bench.path()).unwrap());
             assert_eq!(reused(&bench.capture_whole()), 1, "{mode}: after {change}");
         }
     }
@@ -95,7 +97,7 @@ fn a_change_in_the_wal_alone_is_captured() {
     let again = bench.capture_whole();
     assert_eq!(reused(&again), 1);
     assert_eq!(again.facts["tables"]["t"]["rows"], 5);
-    assert_eq!(bench.stream().bytes, fs::read(bench.path()).unwrap());
+    assert_eq!(bench.bytes(), fs::read(bench.path()).unwrap());
 }
 
 #[test]
@@ -113,8 +115,8 @@ fn a_file_that_only_looks_the_same_is_found_out() {
         file.set_modified(times).unwrap();
         drop(file);
         let capture = bench.capture();
-        assert_eq!(bench.sink.discarded, 1);
-        assert_eq!(bench.stream().bytes, bytes);
+        assert_eq!(bench.sink.discarded(), 1);
+        assert_eq!(bench.bytes(), bytes);
         assert!(capture.memory.is_none_or(|memory| memory["reused"] == 0));
     }
 }
@@ -125,17 +127,17 @@ fn a_write_during_the_stream_is_found_out() {
     bench.capture_whole();
     let path = bench.path().to_owned();
     let mut times = 0;
-    bench.sink.at_begin = Some(Box::new(move || {
-        times += 1;
-        if times == 1 {
+    bench.sink.set_hook(move |moment| {
+        times += u32::from(matches!(moment, Moment::Begin { .. }));
+        if times == 1 && matches!(moment, Moment::Begin { .. }) {
             let connection = Connection::open(&path).unwrap();
             connection
                 .execute_batch("INSERT INTO t(a) VALUES(4)")
                 .unwrap();
         }
-    }));
+    });
     let capture = bench.capture_whole();
-    assert_eq!(bench.sink.discarded, 1);
+    assert_eq!(bench.sink.discarded(), 1);
     assert_eq!(reused(&capture), 0);
     assert_eq!(capture.facts["tables"]["t"]["rows"], 4);
     assert_eq!(bench.stored::<i64>("SELECT count(*) FROM t"), 4);
@@ -145,7 +147,7 @@ fn a_write_during_the_stream_is_found_out() {
 fn memory_of_something_else_is_not_used() {
     let mut bench = in_mode("delete");
     bench.capture_whole();
-    let good = bench.sink.memory.clone().unwrap();
+    let good = bench.sink.memory().unwrap().clone();
     bench.source = source(bench.path(), &["t.a"]);
     let capture = bench.capture_whole();
     assert_eq!(
@@ -158,9 +160,9 @@ fn memory_of_something_else_is_not_used() {
         serde_json::json!("x"),
         serde_json::json!({"version": 99}),
     ] {
-        bench.sink.memory = Some(spoiled);
+        bench.sink.set_memory(Some(spoiled));
         assert_eq!(reused(&bench.capture_whole()), 0);
     }
-    bench.sink.memory = Some(good);
+    bench.sink.set_memory(Some(good));
     assert_eq!(reused(&bench.capture_whole()), 1);
 }
