@@ -242,7 +242,9 @@ mod tests {
 
     fn digest(blocks: &[&[u8]]) -> Result<TableFacts, UnendedRow> {
         let mut lines = LineDigest::default();
-        blocks.iter().for_each(|block| lines.update(block));
+        for block in blocks {
+            lines.update(block);
+        }
         lines.finish()
     }
 
