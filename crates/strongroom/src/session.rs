@@ -15,7 +15,8 @@ use strongroom_core::format::writer_key::WriterKey;
 use strongroom_core::plan::backup::{AssetOutline, RepositoryOutline};
 use strongroom_core::repository::Repository;
 use strongroom_core::repository::state::WriterState;
-use strongroom_core::source::Source;
+use strongroom_core::source::server::{DatabaseServer, LoadOptions};
+use strongroom_core::source::{CaptureError, Source};
 use strongroom_core::storage::Storage;
 use zeroize::Zeroizing;
 
@@ -231,6 +232,15 @@ impl Session<'_> {
         (assets.collect(), repositories.collect())
     }
 
+    /// Opens the servers that assets are restored to.
+    pub(crate) fn find_server(
+        &self,
+    ) -> impl Fn(&str, &str, &LoadOptions) -> Result<Box<dyn DatabaseServer>, CaptureError> + Sync + '_
+    {
+        let config = &self.config;
+        move |asset, kind, options| server(config, asset, kind, options)
+    }
+
     /// The sources of all assets, by name.
     pub(crate) fn sources(&self) -> BTreeMap<String, Box<dyn Source>> {
         self.config
@@ -272,4 +282,19 @@ fn source(asset: &AssetConfig) -> Box<dyn Source> {
             class: asset.class,
         })),
     }
+}
+
+/// The server that an asset of this kind is restored to.
+fn server(
+    config: &Config,
+    name: &str,
+    kind: &str,
+    options: &LoadOptions,
+) -> Result<Box<dyn DatabaseServer>, CaptureError> {
+    let _ = (config, options);
+    Err(CaptureError::Unsuitable {
+        path: name.into(),
+        why: format!("this program cannot restore {kind} into a server"),
+        hint: "Restore it to a directory with --to-dir.",
+    })
 }

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -113,6 +113,17 @@ pub struct LoadOptions {
     pub tables: BTreeSet<String>,
     /// Roles of the backup and the roles of the server that take their place.
     pub roles: BTreeMap<String, String>,
+    /// Another server than the asset's own.
+    pub server: Option<OtherServer>,
+}
+
+/// A server that the operator names for one restore.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OtherServer {
+    /// Where it is, as the asset's configuration would write it.
+    pub url: String,
+    /// The file with the password.
+    pub password_file: Option<PathBuf>,
 }
 
 /// What a look at a server shows.

@@ -66,7 +66,7 @@ fn open<'p>(
     context: &RestoreContext<'_>,
 ) -> Result<Opened<'p>, RestoreError> {
     let database = &plan.databases[number];
-    let server = (context.servers)(&database.asset, &database.source)
+    let server = (context.servers)(&database.asset, &database.source, &plan.options)
         .map_err(failed(database, "reach the server of"))?;
     let keep = journal.directory().join(format!("database-{number}"));
     private_file::create_dir_all(&keep).map_err(RestoreError::io("create", &keep))?;

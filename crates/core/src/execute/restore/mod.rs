@@ -21,15 +21,15 @@ use crate::cancel::{Cancel, Interrupted};
 use crate::plan::restore::{RestorePlan, Target};
 use crate::repository::RepositoryError;
 use crate::repository::reader::BackupReader;
-use crate::source::server::DatabaseServer;
+use crate::source::server::{DatabaseServer, LoadOptions};
 use crate::source::{CaptureError, Restorer};
 
 /// Finds the restorer of a kind of source.
 pub type FindRestorer<'a> = &'a (dyn Fn(&str) -> Option<&'static dyn Restorer> + Sync);
 
-/// Opens the server that an asset is restored to: the asset's name and its kind of source.
+/// Opens the server that an asset is restored to: the asset's name, its kind of source, what else was asked for.
 pub type FindServer<'a> =
-    &'a (dyn Fn(&str, &str) -> Result<Box<dyn DatabaseServer>, CaptureError> + Sync);
+    &'a (dyn Fn(&str, &str, &LoadOptions) -> Result<Box<dyn DatabaseServer>, CaptureError> + Sync);
 
 /// Called before each step that changes something; an error stops the restore there. For tests that fail
 /// every step, and for fences.

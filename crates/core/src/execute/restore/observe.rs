@@ -49,8 +49,8 @@ pub fn observe(
                     options,
                 })
                 .collect();
-            let seen =
-                servers(&asset.name, &asset.source).and_then(|server| server.observe(&wanted));
+            let seen = servers(&asset.name, &asset.source, options)
+                .and_then(|server| server.observe(&wanted));
             let seen = match seen {
                 Err(CaptureError::Interrupted(error)) => return Err(error.into()),
                 seen => seen.map_err(|error| error_chain(&error)),
