@@ -5,9 +5,11 @@
 //! - [`fault_storage`]: a decorator that fails, tears, loses and delays by script.
 //! - [`server_conformance`]: the suite that every [`DatabaseServer`](strongroom_core::source::server::DatabaseServer) passes.
 //! - [`memory_server`]: a database server in memory, with its source.
+//! - [`fixtures`]: test databases for PostgreSQL and MariaDB.
 //! - [`recording_sink`]: a [`Sink`](strongroom_core::source::Sink) that keeps what a source pushes.
 
 pub mod fault_storage;
+pub mod fixtures;
 pub mod memory_server;
 pub mod memory_storage;
 pub mod recording_sink;
