@@ -3,10 +3,11 @@
     plain          one plain pg_dump; loaded by psql
     custom         pg_dump -Fc -Z0; loaded by pg_restore -j2
     text-1/-2      pg_dump --schema-only and one COPY ... TO STDOUT a table by psql, under one exported snapshot, one
-                   or two tables at a time; loaded by pg_restore for the schema, two COPY ... FROM STDIN at a time,
-                   and pg_restore -j2 for indexes and constraints
+                   or two tables at a time; loaded by pg_restore for the schema, two COPY ... FROM STDIN at a
+                   time, and pg_restore -j2 for indexes and constraints
     binary-1/-2    the same with COPY ... (FORMAT binary)
-    text-2-ranges  as text-2, tables above a size cut into ranges of ctid, so that two processes share a large one
+    text-2-ranges  as text-2, tables above a size cut into ranges of ctid, so that two processes share a
+                   large one, on the way in too
 
 Run as a process of its own, dumpformats.py cut OLD NEW ROWS prints what is new in NEW, a file or a directory.
 """
@@ -30,7 +31,8 @@ from statistics import median
 from tools import Failure
 
 FORMATS = ("plain", "custom", "text-1", "text-2", "text-2-ranges", "binary-1", "binary-2")
-FILES_OF = {"plain": "plain", "custom": "custom", "text-2": "text", "binary-2": "binary"}   # dumps kept for cut, load
+LOADED = ("plain", "custom", "text-2", "text-2-ranges", "binary-2")
+CUT = ("plain", "custom", "text-2", "binary-2")
 RANGE_BYTES = 64 << 20      # a table file larger than this is cut in ranges
 NEW = "restored"
 
@@ -243,12 +245,12 @@ def measure_formats(cluster, work, data, repetitions):
     result = {form: {"dump": [], "load": []} for form in FORMATS}
     shutil.rmtree(rooms, ignore_errors=True)
     try:
-        for form, kept in FILES_OF.items():
+        for form in LOADED:
             say(f"{form}: dump before and after ...")
             for which in ("base", "changed"):
-                (rooms / which / kept).mkdir(parents=True)
-                formats.dump(form, data[which], rooms / which / kept)
-            result[form]["bytes"] = tree_bytes(rooms / "changed" / kept)
+                (rooms / which / form).mkdir(parents=True)
+                formats.dump(form, data[which], rooms / which / form)
+            result[form]["bytes"] = tree_bytes(rooms / "changed" / form)
         for number in range(repetitions):
             turn = number % len(FORMATS)
             order = FORMATS[turn:] + FORMATS[:turn]
@@ -258,8 +260,8 @@ def measure_formats(cluster, work, data, repetitions):
                 formats.dump(form, data["changed"])
                 result[form]["dump"].append(time.perf_counter() - start)
                 say(f"  {form:<15}dump {result[form]['dump'][-1]:8.2f} s")
-            for form in (form for form in order if form in FILES_OF):
-                source = rooms / "changed" / FILES_OF[form]
+            for form in (form for form in order if form in LOADED):
+                source = rooms / "changed" / form
                 cluster.drop(NEW)
                 warm(source)
                 start = time.perf_counter()
@@ -268,9 +270,9 @@ def measure_formats(cluster, work, data, repetitions):
                 say(f"  {form:<15}load {result[form]['load'][-1]:8.2f} s")
                 if number == 0:
                     check(cluster, form, data)
-        for form, kept in FILES_OF.items():
+        for form in CUT:
             say(f"{form}: cut in chunks ...")
-            done = subprocess.run([sys.executable, __file__, "cut", rooms / "base" / kept, rooms / "changed" / kept,
+            done = subprocess.run([sys.executable, __file__, "cut", rooms / "base" / form, rooms / "changed" / form,
                                    "text" if form in ("plain", "text-2") else "bytes"],
                                   stdout=subprocess.PIPE, text=True)
             if done.returncode:
@@ -312,7 +314,7 @@ def report(result):
                 f"{formats[form]['bytes'] / MB:.1f}" if "bytes" in formats[form] else "-", times(form, "load")]
                for form in FORMATS]),
         "", "## New after the change, in MB: chunks not seen before / the same after zstd -3", "",
-        table(["", *CUTTERS], [[form, *(new(form, cutter) for cutter in CUTTERS)] for form in FILES_OF])])
+        table(["", *CUTTERS], [[form, *(new(form, cutter) for cutter in CUTTERS)] for form in CUT])])
 
 
 if __name__ == "__main__":

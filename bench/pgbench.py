@@ -51,10 +51,12 @@ class Databases(rounds.Rounds):
         shutil.rmtree(self.local, ignore_errors=True)
         self.local.mkdir()
         for options in (["-Fc", "-f", "custom"], ["-Fd", "-j2", "-f", "directory"], ["-Fp", "-f", "plain"]):
-            subprocess.run(self.cluster.dump(self.data["changed"], *options), cwd=self.local, env=self.cluster.env,
-                           stdin=subprocess.DEVNULL, check=True)
+            if subprocess.run(self.cluster.dump(self.data["changed"], *options), cwd=self.local, env=self.cluster.env,
+                              stdin=subprocess.DEVNULL).returncode:
+                raise tools.Failure("pg_dump of the local files failed")
 
     def begin(self):
+        self.cluster.sweep()
         self.cluster.copy(self.data["base"], pgcluster.LIVE)
 
     def change(self):
@@ -70,7 +72,6 @@ class Databases(rounds.Rounds):
             argv = tool.decode(target)
             measure.warm(tool.repository)
         elif step == "server":
-            self.cluster.drop(pgtools.NEW)
             argv = tool.server()
             measure.warm(tool.local if isinstance(tool, pgtools.Load) else tool.repository)
         else:
@@ -88,7 +89,7 @@ class Databases(rounds.Rounds):
         finally:
             shutil.rmtree(target, ignore_errors=True)
             if step == "server":
-                self.cluster.drop(pgtools.NEW)
+                self.cluster.sweep(pgcluster.LIVE)
         self.keep(tool, step, done, before)
 
     @staticmethod
@@ -103,7 +104,7 @@ class Databases(rounds.Rounds):
         raise tools.Failure(f"{what} restored are not those backed up{where}")
 
     def clear(self, keep):
-        self.cluster.drop(pgcluster.LIVE)
+        self.cluster.sweep()
         shutil.rmtree(self.local, ignore_errors=True)
         if not keep:
             shutil.rmtree(self.rooms, ignore_errors=True)

@@ -4,6 +4,7 @@ It listens on a Unix socket only, trusts whoever reaches that socket, and belong
 harness is root. It never syncs to disk: what is measured is the tools, and a lost cluster is made again.
 """
 
+import fcntl
 import glob
 import os
 import re
@@ -79,6 +80,11 @@ class Cluster:
                 raise Failure(f"{self.owner()} cannot reach {self.home} through {place}; choose another --work")
         for place in (self.home, self.socket, self.info):
             place.mkdir(exist_ok=True)
+        self.lock = open(self.home / "lock", "w")
+        try:
+            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise Failure(f"another run uses {self.home}; choose another --work") from None
         if self.unprivileged:
             shutil.chown(self.home, self.owner(), self.group())
             shutil.chown(self.socket, self.owner(), self.group())
@@ -108,6 +114,7 @@ class Cluster:
         if self.server and self.server.poll() is None:
             self.server.send_signal(signal.SIGINT)          # "fast": ends sessions, writes a checkpoint
             self.server.wait(300)
+        self.lock.close()
 
     def as_owner(self, name, *arguments, must=True):
         done = subprocess.run([self.program(name), *map(str, arguments)], cwd="/", env=self.env, capture_output=True,
@@ -126,11 +133,16 @@ class Cluster:
             raise Failure(f"psql: {done.stderr.strip()}")
         return done.stdout
 
-    def databases(self):
-        return self.sql("postgres", "SELECT datname FROM pg_database").split()
-
     def drop(self, database):
         self.sql("postgres", f'DROP DATABASE IF EXISTS "{database}" WITH (FORCE)')
+
+    def sweep(self, *keep):
+        """Drop what a run made, under whatever name: all but the data sets and the databases to keep."""
+        names = self.sql("postgres", "SELECT datname FROM pg_database WHERE NOT datistemplate AND datname <> 'postgres'"
+                         " AND datname !~ '^(base|changed)_[0-9]+mb_v[0-9]+$'").splitlines()
+        for name in names:
+            if name not in keep:
+                self.drop(name)
 
     def copy(self, template, database):
         """Make a database as a file by file copy of another."""

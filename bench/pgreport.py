@@ -78,9 +78,10 @@ def data_set(data):
     change = data["change"]
     rows = data["new_rows"] / data["changed_rows"]
     return [
-        f"Database: {data['database_bytes'] / MB:.1f} MB on the server, its plain dump {data['base_bytes'] / MB:.1f} MB,"
-        f" {data['certificates']} certificates, {data['base_rows']} rows; dump after the change"
-        f" {data['changed_bytes'] / MB:.1f} MB. The change: {change['certificates_revoked']} random certificates revoked,"
+        f"Database: {data['database_bytes'] / MB:.1f} MB on the server, its plain dump"
+        f" {data['base_bytes'] / MB:.1f} MB, {data['certificates']} certificates, {data['base_rows']} rows; dump after"
+        f" the change {data['changed_bytes'] / MB:.1f} MB."
+        f" The change: {change['certificates_revoked']} random certificates revoked,"
         f" {change['jobs_finished']} random jobs finished, {change['certificates_added']} certificates added with their"
         f" versions, jobs and audit records: {data['new_rows']} rows new or changed ({100 * rows:.2f} %),"
         f" {data['new_rows_bytes'] / MB:.2f} MB, {data['new_rows_zstd'] / MB:.2f} MB compressed with zstd -3.", "",
