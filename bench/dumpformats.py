@@ -44,14 +44,15 @@ GEAR = [random.Random(7).getrandbits(30 * 256) >> 30 * n & (1 << 30) - 1 for n i
 
 
 def gear_chunks(data, average):
-    """FastCDC's way: a gear hash, a smallest size skipped, a stricter mask before the average and a laxer one after."""
+    """FastCDC's way: a gear hash, a smallest size skipped, a stricter mask at first and a laxer one later."""
     bits, low, high = average.bit_length() - 1, average // 4, average * 8
+    centre = average - low - low // 2       # where the masks change, so that the mean is near the average
     strict, lax = ((1 << n) - 1 << 30 - n for n in (bits + 1, bits - 1))
     gear, keep, start, size = GEAR, (1 << 30) - 1, 0, len(data)
     while start < size:
         at, end, value = start + low, min(start + high, size), 0
         cut = end
-        for limit, mask in ((min(start + average, end), strict), (end, lax)):
+        for limit, mask in ((min(start + centre, end), strict), (end, lax)):
             for byte in data[at:limit]:
                 value = (value << 1 & keep) + gear[byte] & keep
                 at += 1
@@ -239,8 +240,8 @@ class Formats:
         self.run(*restore, "-j2", "--section=post-data", source / "schema.dump")
 
 
-def measure_formats(cluster, work, data, repetitions):
-    """Samples of dump and load times, sizes, and new bytes after the change, of every format."""
+def measure_formats(cluster, work, data, repetitions, chunks):
+    """Samples of dump and load times, sizes, and, if wanted, new bytes after the change, of every format."""
     formats, rooms = Formats(cluster, work), work / "formats"
     result = {form: {"dump": [], "load": []} for form in FORMATS}
     shutil.rmtree(rooms, ignore_errors=True)
@@ -270,7 +271,7 @@ def measure_formats(cluster, work, data, repetitions):
                 say(f"  {form:<15}load {result[form]['load'][-1]:8.2f} s")
                 if number == 0:
                     check(cluster, form, data)
-        for form in CUT:
+        for form in CUT if chunks else ():
             say(f"{form}: cut in chunks ...")
             done = subprocess.run([sys.executable, __file__, "cut", rooms / "base" / form, rooms / "changed" / form,
                                    "text" if form in ("plain", "text-2") else "bytes"],
@@ -305,16 +306,24 @@ def report(result):
         found = formats[form].get("new", {}).get(cutter)
         return f"{found['bytes'] / MB:.2f} / {found['zstd'] / MB:.2f}" if found else "-"
 
+    def mean(form, cutter):
+        found = formats[form].get("new", {}).get(cutter)
+        return f"{formats[form]['bytes'] / found['all_chunks']:.0f}" if found else "-"
+
     bare = min(formats["plain"]["dump"])
-    return "\n".join([
+    lines = [
         *heading(result, f"Ways to dump a PostgreSQL database, {result['data']['megabytes']} MB"), "",
         *pgreport.data_set(result["data"]), "", "## Time in seconds, minimum (median), and size", "",
         table(["", "dump to /dev/null", "of plain", "size, MB", "load, 2 jobs"],
               [[form, times(form, "dump"), f"{min(formats[form]['dump']) / bare:.2f}",
                 f"{formats[form]['bytes'] / MB:.1f}" if "bytes" in formats[form] else "-", times(form, "load")]
-               for form in FORMATS]),
-        "", "## New after the change, in MB: chunks not seen before / the same after zstd -3", "",
-        table(["", *CUTTERS], [[form, *(new(form, cutter) for cutter in CUTTERS)] for form in CUT])])
+               for form in FORMATS])]
+    if any("new" in formats[form] for form in CUT):
+        lines += ["", "## New after the change, in MB: chunks not seen before / the same after zstd -3", "",
+                  table(["", *CUTTERS], [[form, *(new(form, cutter) for cutter in CUTTERS)] for form in CUT]),
+                  "", "## Mean size of a chunk in bytes", "",
+                  table(["", *CUTTERS], [[form, *(mean(form, cutter) for cutter in CUTTERS)] for form in CUT])]
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":
