@@ -261,6 +261,7 @@ fn go_on(
     });
     databases::swap(&journal, context, &mut report)?;
     swap::swap(&mut journal, context, &mut report)?;
+    fetch::complete_directories(&journal, backups, context, &mut report)?;
     context.observer.event(Event::End { name: "swap" });
     report.items += journal.plan().items.len() as u64;
     report.awaits_sign_off = journal.plan().replaces_anything();
