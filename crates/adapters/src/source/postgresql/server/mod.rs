@@ -1,0 +1,3 @@
+//! Restores databases into a PostgreSQL server: the port [`strongroom_core::source::server`].
+
+pub mod archive;
