@@ -6,6 +6,8 @@ use strongroom_core::source::Restorer;
 mod entry;
 #[cfg(feature = "source-files")]
 pub mod files;
+#[cfg(feature = "source-postgresql")]
+pub mod postgresql;
 #[cfg(feature = "source-sqlite")]
 pub mod sqlite;
 

@@ -1,0 +1,3 @@
+//! The source `postgresql` on a real server.
+
+mod session;

@@ -1,0 +1,94 @@
+//! A `psql` that stays.
+
+use strongroom_adapters::source::postgresql::conninfo::conninfo;
+use strongroom_adapters::source::postgresql::programs::Programs;
+use strongroom_adapters::source::postgresql::session::{Session, SessionError};
+use strongroom_adapters::source::postgresql::{Connection, PostgresqlSettings, PostgresqlUrl};
+use strongroom_core::cancel::Cancel;
+
+fn connection() -> Connection {
+    let url = PostgresqlUrl::parse("postgresql://postgres@%2Ftmp%2Fpgcap/postgres").expect("a URL");
+    Connection {
+        settings: PostgresqlSettings {
+            url: Some(url),
+            ..PostgresqlSettings::default()
+        },
+        ..Connection::default()
+    }
+}
+
+fn open(connection: &Connection, cancel: &Cancel) -> Result<Session, SessionError> {
+    let programs = Programs::first(connection).expect("programs");
+    let conninfo = conninfo(&connection.settings, Some("postgres"));
+    Session::open(&programs.client(connection), &conninfo, cancel)
+}
+
+#[test]
+fn answers_errors_and_copies() {
+    let mut session = open(&connection(), &Cancel::default()).expect("connects");
+    assert_eq!(session.server_major(), 15);
+    let value = session
+        .query("SELECT json_build_object('a', E'x\\n\\\\M y', 'b', 1)")
+        .expect("answers");
+    assert_eq!(value["a"], "x\n\\M y");
+    let error = session.execute("SELECT 1/0").expect_err("fails");
+    assert_eq!(error.sqlstate(), Some("22012"));
+    assert_eq!(error.to_string(), "division by zero (SQLSTATE 22012)");
+    assert_eq!(
+        session.query("SELECT null::json").expect("answers"),
+        serde_json::Value::Null
+    );
+    let mut lines = 0;
+    let rows = session
+        .copy_out(
+            "COPY (SELECT g, repeat('x', 100) FROM generate_series(1, 1000000) AS g) TO STDOUT",
+            |block| {
+                lines += block.iter().filter(|byte| **byte == b'\n').count();
+                Ok::<(), SessionError>(())
+            },
+        )
+        .expect("copies");
+    assert_eq!((rows, lines), (Some(1_000_000), 1_000_000));
+    let error = session
+        .copy_out(
+            "COPY (SELECT 1/(10 - g) FROM generate_series(1, 100) AS g) TO STDOUT",
+            |_| Ok::<(), SessionError>(()),
+        )
+        .expect_err("fails in the middle");
+    assert_eq!(error.sqlstate(), Some("22012"));
+    let rows = session
+        .copy_out("COPY (SELECT WHERE false) TO STDOUT", |_| {
+            Ok::<(), SessionError>(())
+        })
+        .expect("copies");
+    assert_eq!(rows, Some(0));
+}
+
+#[test]
+fn a_lost_connection_says_so() {
+    let mut session = open(&connection(), &Cancel::default()).expect("connects");
+    let error = session
+        .query("SELECT to_json(pg_terminate_backend(pg_backend_pid()))")
+        .expect_err("is killed");
+    assert!(matches!(error, SessionError::Lost(_)), "{error:?}");
+    assert!(matches!(
+        session.execute("SELECT 1"),
+        Err(SessionError::Ended)
+    ));
+}
+
+#[test]
+fn an_interruption_ends_a_statement() {
+    let cancel = Cancel::default();
+    let mut session = open(&connection(), &cancel).expect("connects");
+    let flag = cancel.clone();
+    let begun = std::time::Instant::now();
+    let waiting = std::thread::spawn(move || session.execute("SELECT pg_sleep(60)"));
+    flag.request();
+    let error = waiting
+        .join()
+        .expect("no panic")
+        .expect_err("is interrupted");
+    assert!(matches!(error, SessionError::Interrupted(_)));
+    assert!(begun.elapsed().as_secs() < 5);
+}
