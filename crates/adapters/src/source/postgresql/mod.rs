@@ -2,6 +2,7 @@
 
 pub mod conninfo;
 pub mod programs;
+pub mod server;
 pub mod session;
 pub mod settings;
 
