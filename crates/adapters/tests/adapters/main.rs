@@ -2,3 +2,5 @@
 
 mod files;
 mod postgresql;
+mod postgresql_server;
+mod throwaway;
