@@ -10,6 +10,7 @@ mod toc;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::super::session::{identifier, literal};
 use toc::{DATA, POST_DATA, PRE_DATA, Toc, TocEntry};
 
 /// What follows the COPY text in a file of an archive in a directory.
@@ -238,24 +239,9 @@ pub fn set_sequence(sequence: &SequenceData<'_>) -> String {
     )
 }
 
-/// A name as SQL wants it.
-pub fn identifier(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
 /// A name with that of its schema, as SQL wants it.
 pub fn qualified(schema: &str, name: &str) -> String {
     format!("{}.{}", identifier(schema), identifier(name))
-}
-
-/// A text as SQL wants it, whatever `standard_conforming_strings` says.
-pub fn literal(text: &str) -> String {
-    let quoted = text.replace('\'', "''");
-    if quoted.contains('\\') {
-        format!(" E'{}'", quoted.replace('\\', "\\\\"))
-    } else {
-        format!("'{quoted}'")
-    }
 }
 
 /// What COPY text can be loaded into.

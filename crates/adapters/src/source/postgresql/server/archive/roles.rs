@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use super::super::super::session::identifier;
 use super::is_one_of;
 use super::toc::{Toc, TocEntry};
 
@@ -14,7 +15,11 @@ pub(super) fn rename(toc: &mut Toc, roles: &BTreeMap<String, String>) {
         return;
     }
     for entry in &mut toc.entries {
-        if let Some(new) = entry.owner.as_deref().and_then(|name| new_name(name, roles)) {
+        if let Some(new) = entry
+            .owner
+            .as_deref()
+            .and_then(|name| new_name(name, roles))
+        {
             entry.owner = Some(new.as_bytes().to_vec());
         }
         let Some(before) = words_before(entry) else {
@@ -49,7 +54,7 @@ fn renamed(statement: &[u8], before: &[&str], roles: &BTreeMap<String, String>) 
         match token {
             Token::Name(bytes) | Token::Quoted(bytes) if is_role && depth == 0 => {
                 match new_name(&plain(bytes), roles) {
-                    Some(new) => changed.extend(super::identifier(new).into_bytes()),
+                    Some(new) => changed.extend(identifier(new).into_bytes()),
                     None => changed.extend(bytes),
                 }
                 is_role = false;
@@ -86,12 +91,16 @@ fn follows_role(text: &[u8], before: &[&str]) -> bool {
 }
 
 fn new_name<'r>(name: &[u8], roles: &'r BTreeMap<String, String>) -> Option<&'r str> {
-    roles.get(std::str::from_utf8(name).ok()?).map(String::as_str)
+    roles
+        .get(std::str::from_utf8(name).ok()?)
+        .map(String::as_str)
 }
 
 /// A name without its quotes.
 fn plain(bytes: &[u8]) -> Vec<u8> {
-    let inner = bytes.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\""));
+    let inner = bytes
+        .strip_prefix(b"\"")
+        .and_then(|rest| rest.strip_suffix(b"\""));
     let Some(inner) = inner else {
         return bytes.to_vec();
     };
