@@ -15,6 +15,8 @@ pub mod sqlite;
 pub const SOURCES: &[&str] = &[
     #[cfg(feature = "source-files")]
     "files",
+    #[cfg(feature = "source-postgresql")]
+    "postgresql",
     #[cfg(feature = "source-sqlite")]
     "sqlite",
 ];
@@ -23,6 +25,8 @@ pub const SOURCES: &[&str] = &[
 pub const RESTORERS: &[&dyn Restorer] = &[
     #[cfg(feature = "source-files")]
     &files::FilesRestorer,
+    #[cfg(feature = "source-postgresql")]
+    &postgresql::PostgresqlRestorer,
     #[cfg(feature = "source-sqlite")]
     &sqlite::SqliteRestorer,
 ];

@@ -175,7 +175,6 @@ impl Server {
         let mut arguments = vec![
             OsString::from("--no-defaults"),
             assignment("--datadir", &self.data),
-            assignment("--socket", &self.socket()),
             assignment("--pid-file", &directory.join("pid")),
             assignment("--tmpdir", &directory.join("tmp")),
             assignment("--secure-file-priv", &directory.join("tmp")),
@@ -205,6 +204,7 @@ impl Server {
         }
         let settings = self.settings.iter();
         arguments.extend(settings.map(|(name, value)| format!("--{name}={value}").into()));
+        arguments.push(assignment("--socket", &self.socket()));
         arguments
     }
 }

@@ -59,7 +59,7 @@ pub struct Options {
     pub programs: Option<PathBuf>,
     /// Where the private directory is made; without it, in the directory for temporary files.
     pub parent: Option<PathBuf>,
-    /// Settings of the server, as `name` and `value`; they win over those of this module.
+    /// Settings of the server, as `name` and `value`; they win over those of this module, but the socket stays where it is.
     pub settings: Vec<(String, String)>,
 }
 

@@ -240,6 +240,7 @@ impl Instance {
     }
 
     /// Makes a file that only the server and the caller read.
+    #[cfg(feature = "source-postgresql")]
     pub(super) fn file(&self, name: &str, bytes: &[u8]) -> Result<PathBuf, ThrowawayError> {
         let path = self.path.join(name);
         private_file::create_new(&path)

@@ -19,6 +19,9 @@ const ATTENTION: i64 = 100_000_000;
 /// How much is read at once.
 const BLOCK_BYTES: usize = 256 * 1024;
 
+/// How much the system keeps between psql and this program, where it allows that.
+const PIPE_BYTES: usize = 1024 * 1024;
+
 /// An answer that is longer than this is none: the facts of a hundred thousand tables are shorter.
 const ANSWER_MAX: usize = 1 << 30;
 
@@ -111,6 +114,7 @@ pub struct Session {
     marker: String,
     cancel: Cancel,
     version: u32,
+    is_local: bool,
 }
 
 /// How a statement ended.
@@ -140,6 +144,8 @@ impl Session {
             .start("psql", &arguments)
             .map_err(SessionError::Connect)?;
         let (stdin, stdout) = (running.stdin(), running.stdout());
+        // Fewer, larger reads; a smaller pipe does as well.
+        let _ = rustix::pipe::fcntl_setpipe_size(&stdout, PIPE_BYTES);
         let mut session = Self {
             running: Some(running),
             stdin,
@@ -147,6 +153,7 @@ impl Session {
             marker: format!("\\M{:016x}{:016x}", random(), random()),
             cancel: cancel.clone(),
             version: 0,
+            is_local: client.is_local(),
         };
         let connected = |error| match error {
             SessionError::Lost(error) => SessionError::Connect(error),
@@ -180,7 +187,7 @@ impl Session {
     /// Asks for one value of type `json` or `jsonb`; none, or a NULL, is `null`.
     pub fn query(&mut self, sql: &str) -> Result<serde_json::Value, SessionError> {
         let mut answer = Vec::new();
-        self.run(sql, |bytes| {
+        self.run(sql, ";", |bytes| {
             if answer.len() + bytes.len() > ANSWER_MAX {
                 return Err(SessionError::Answer("it is too long".to_owned()));
             }
@@ -203,7 +210,7 @@ impl Session {
 
     /// Executes statements without an answer; the last one's failure is the error.
     pub fn execute(&mut self, sql: &str) -> Result<(), SessionError> {
-        self.run(sql, |_| Ok::<(), SessionError>(())).map(drop)
+        self.run(sql, ";", |_| Ok::<(), SessionError>(())).map(drop)
     }
 
     /// Copies out: hands every block of what `COPY ... TO STDOUT` yields to `take`, and returns the rows that the server says it was.
@@ -212,19 +219,26 @@ impl Session {
         sql: &str,
         take: impl FnMut(&[u8]) -> Result<(), E>,
     ) -> Result<Option<u64>, E> {
-        self.run(sql, take)
+        // Only what is written to a file or a pipe is counted by psql.
+        let terminator = if self.is_local {
+            "\\g /dev/stdout"
+        } else {
+            "\\g |cat"
+        };
+        self.run(sql, terminator, take)
     }
 
     /// Sends a statement, hands on what comes back, and tells how it ended.
     fn run<E: From<SessionError>>(
         &mut self,
         sql: &str,
+        terminator: &str,
         take: impl FnMut(&[u8]) -> Result<(), E>,
     ) -> Result<Option<u64>, E> {
         let marker = self.marker.clone();
         // In single quotes psql reads the backslash as an escape.
         let shown = marker.replace('\\', "\\\\");
-        let ending = format!("\n;\n\\echo '{shown}' :ERROR :SQLSTATE :ROW_COUNT\n");
+        let ending = format!("\n{terminator}\n\\echo '{shown}' :ERROR :SQLSTATE :ROW_COUNT\n");
         let end = match self.exchange(&[sql, &ending], take) {
             Ok(end) => end,
             Err(error) => {
