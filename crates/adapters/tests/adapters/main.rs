@@ -2,4 +2,5 @@
 
 mod files;
 mod postgresql;
+mod postgresql_server;
 mod throwaway;

@@ -38,6 +38,7 @@ mod paths;
 pub mod programs;
 mod restorer;
 mod script;
+pub mod server;
 pub mod session;
 pub mod settings;
 mod snapshot;
