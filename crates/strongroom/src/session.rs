@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use strongroom_adapters::source::files::{FilesSettings, FilesSource};
+use strongroom_adapters::source::postgresql::server::PostgresqlServer;
+use strongroom_adapters::source::postgresql::{PostgresqlSource, PostgresqlUrl};
 use strongroom_adapters::source::sqlite::{SqliteSettings, SqliteSource};
 use strongroom_core::cancel::Cancel;
 use strongroom_core::clock::SystemClock;
@@ -281,6 +283,7 @@ fn source(asset: &AssetConfig) -> Box<dyn Source> {
             newest: newest.clone(),
             class: asset.class,
         })),
+        Settings::Postgresql(server) => Box::new(PostgresqlSource::new(server.connection.clone())),
     }
 }
 
@@ -291,10 +294,35 @@ fn server(
     kind: &str,
     options: &LoadOptions,
 ) -> Result<Box<dyn DatabaseServer>, CaptureError> {
-    let _ = (config, options);
-    Err(CaptureError::Unsuitable {
+    let refused = |why: String, hint| CaptureError::Unsuitable {
         path: name.into(),
-        why: format!("this program cannot restore {kind} into a server"),
-        hint: "Restore it to a directory with --to-dir.",
-    })
+        why,
+        hint,
+    };
+    let asset = config.assets.iter().find(|asset| asset.name == name);
+    let settings = asset.map(|asset| &asset.settings);
+    let wrong_url = |error: &dyn std::fmt::Display| {
+        refused(
+            format!("the URL of the server: {error}"),
+            "Write it as the asset's configuration would.",
+        )
+    };
+    match (kind, settings) {
+        ("postgresql", Some(Settings::Postgresql(server))) => {
+            let mut connection = server.connection.clone();
+            if let Some(other) = options.server.as_ref().or(server.restore.as_ref()) {
+                let url = PostgresqlUrl::parse(&other.url).map_err(|error| wrong_url(&error))?;
+                connection.settings.url = Some(url);
+                connection.settings.service = None;
+                connection.password_file.clone_from(&other.password_file);
+            }
+            Ok(Box::new(PostgresqlServer::new(connection)))
+        }
+        _ => Err(refused(
+            format!(
+                "the configuration has no asset of this name with source = \"{kind}\", so its server is not known"
+            ),
+            "Add the asset to the configuration, with the url of the server to restore to; or restore it to a directory with --to-dir.",
+        )),
+    }
 }
