@@ -16,6 +16,7 @@ use strongroom_core::source::server::{DatabaseLoad, LoadJob, StreamContent};
 
 use super::super::conninfo::conninfo;
 use super::super::facts::{DatabaseFacts, Relation};
+use super::super::paths;
 use super::super::programs::Programs;
 use super::super::session::identifier;
 use super::archive::{self, ArchiveError, SequenceData};
@@ -79,17 +80,18 @@ impl<'l> Load<'l> {
         })
     }
 
-    /// The path of a stream below its database.
+    /// The path of a stream below its database; none if it belongs to another one.
     fn part(&self, stream: &Stream) -> Option<String> {
-        let mut parts = stream.path.to_str()?.strip_prefix('/')?.splitn(2, '/');
-        let (_, rest) = (parts.next()?, parts.next()?);
-        Some(rest.to_owned())
+        let schema = paths::schema(self.job.database.original);
+        let folder = schema.strip_suffix("schema.dump")?;
+        let below = stream.path.to_str()?.strip_prefix(folder)?;
+        Some(below.to_owned())
     }
 
     fn relation(&self, stream: &Stream) -> Option<(&String, &Relation)> {
-        let path = stream.path.to_str()?;
+        let part = self.part(stream)?;
         let mut relations = self.facts().relations.iter();
-        relations.find(|(_, relation)| relation.path.as_deref() == Some(path))
+        relations.find(|(_, relation)| relation.path.as_deref() == Some(part.as_str()))
     }
 
     fn facts(&self) -> &DatabaseFacts {
@@ -250,12 +252,7 @@ impl DatabaseLoad for Load<'_> {
         }
         match self.part(stream).as_deref() {
             Some("schema.dump") => self.load_schema(content),
-            Some("large-objects.sql") => load_script(
-                &self.client,
-                &self.conninfo,
-                &self.facts().encoding,
-                content,
-            ),
+            Some("large-objects.sql") => load_script(&self.client, &self.conninfo, content),
             _ => Err(self.server.unsuitable(
                 format!(
                     "{:?} is no part of database {:?}",

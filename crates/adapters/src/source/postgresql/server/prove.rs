@@ -268,9 +268,6 @@ fn read_tables(
         let mut session = server.open(name, database.cancel)?;
         let failed = |error: SessionError| error.while_doing("read the restored tables");
         session.execute(PINNED).map_err(failed)?;
-        // Digests are those of the database's own encoding.
-        let encoding = format!("SET client_encoding = {}", literal(encoding));
-        session.execute(&encoding).map_err(failed)?;
         loop {
             let next = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
             let Some(table) = next else { return Ok(()) };
@@ -281,7 +278,7 @@ fn read_tables(
                     ..
                 })
             );
-            let facts = match read_table(&mut session, table, has_digest) {
+            let facts = match read_table(&mut session, table, has_digest, encoding) {
                 Err(error) if error.is_end() => return Err(failed(error)),
                 Err(error) => TableFacts::Unreadable {
                     error: error.to_string(),
@@ -308,6 +305,7 @@ fn read_table(
     session: &mut Session,
     table: &Table,
     has_digest: bool,
+    encoding: &str,
 ) -> Result<TableFacts, SessionError> {
     let (name, condition) = (table.quoted(), table.condition());
     if !has_digest {
@@ -318,11 +316,13 @@ fn read_table(
         });
     }
     let columns = table.column_list();
+    // Digests are those of the database's own encoding.
+    let form = format!("WITH (FORMAT text, ENCODING {})", literal(encoding));
     let sql = if condition.is_empty() {
-        format!("COPY {name}{columns} TO STDOUT")
+        format!("COPY {name}{columns} TO STDOUT {form}")
     } else {
         let names = columns.trim().trim_start_matches('(').trim_end_matches(')');
-        format!("COPY (SELECT {names} FROM ONLY {name} {condition}) TO STDOUT")
+        format!("COPY (SELECT {names} FROM ONLY {name} {condition}) TO STDOUT {form}")
     };
     let mut digest = LineDigest::default();
     let rows = session.copy_out(&sql, |block| {

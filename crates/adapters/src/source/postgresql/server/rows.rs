@@ -14,7 +14,7 @@ use super::super::snapshot::PINNED;
 use crate::client::{Client, ClientError, Running};
 
 /// What the configuration of the server or the role must not decide, besides what the capture pins too.
-const SETTINGS: &str = "SET search_path = ''; SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; \
+const SETTINGS: &str = "SET client_encoding = 'UTF8'; SET search_path = ''; SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; \
     SET client_min_messages = warning; SET standard_conforming_strings = on; SET synchronous_commit = off; \
     SET default_transaction_read_only = off;";
 
@@ -39,15 +39,16 @@ pub(super) struct Rows<'a> {
 impl Rows<'_> {
     /// Loads the content of one stream.
     pub(super) fn load(&self, content: StreamContent<'_>) -> Result<u64, CaptureError> {
-        let mut script = Script::start(self.client, self.conninfo, self.encoding)?;
+        let mut script = Script::start(self.client, self.conninfo)?;
         let (table, columns) = (self.table, self.columns);
+        let encoding = literal(self.encoding);
         // Rows of a table that is emptied in the same transaction are frozen at once, and need no write-ahead log where
         // the server keeps none for archives.
         let begin = if self.has_others {
-            format!("BEGIN;\nCOPY {table}{columns} FROM STDIN;\n")
+            format!("BEGIN;\nCOPY {table}{columns} FROM STDIN WITH (ENCODING {encoding});\n")
         } else {
             format!(
-                "BEGIN;\nTRUNCATE TABLE ONLY {table};\nCOPY {table}{columns} FROM STDIN WITH (FREEZE);\n"
+                "BEGIN;\nTRUNCATE TABLE ONLY {table};\nCOPY {table}{columns} FROM STDIN WITH (FREEZE, ENCODING {encoding});\n"
             )
         };
         script.say(begin.as_bytes())?;
@@ -86,15 +87,13 @@ impl Rows<'_> {
     }
 }
 
-/// Executes a script of statements in one transaction, which is committed only if the content ended well.
+/// Executes what `pg_dump` wrote of large objects. It has transactions of its own: what is left of a failure goes with the new database.
 pub(super) fn load_script(
     client: &Client,
     conninfo: &str,
-    encoding: &str,
     content: StreamContent<'_>,
 ) -> Result<(), CaptureError> {
-    let mut script = Script::start(client, conninfo, encoding)?;
-    script.say(b"BEGIN;\n")?;
+    let mut script = Script::start(client, conninfo)?;
     let mut guard = Guard {
         to: &mut script.stdin,
         ends: CopyEnds {
@@ -109,7 +108,7 @@ pub(super) fn load_script(
         (_, Some(failure)) => return Err(script.broken(failure)),
         (Err(error), None) => return Err(error),
     }
-    script.ask(b"\n;\nCOMMIT;\n", "done")?.0.end()
+    script.ask(b"\n;\n", "done")?.0.end()
 }
 
 /// A `psql` that is told what to do line by line; killed when it is dropped.
@@ -120,7 +119,7 @@ struct Script {
 }
 
 impl Script {
-    fn start(client: &Client, conninfo: &str, encoding: &str) -> Result<Self, CaptureError> {
+    fn start(client: &Client, conninfo: &str) -> Result<Self, CaptureError> {
         // Terse: the context of an error quotes the row. The first error ends it.
         let arguments = ["-XAtqw", "-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=terse"];
         let arguments = [&arguments[..], &["-d", conninfo]].concat();
@@ -131,8 +130,7 @@ impl Script {
             stdin,
             stdout: BufReader::new(stdout),
         };
-        let encoding = format!("SET client_encoding = {};\n", literal(encoding));
-        script.say(format!("{PINNED};\n{SETTINGS}\n{encoding}").as_bytes())?;
+        script.say(format!("{PINNED};\n{SETTINGS}\n").as_bytes())?;
         Ok(script)
     }
 
@@ -225,7 +223,10 @@ impl CopyEnds {
             rest = &rest[end + 1..];
             self.lines += 1;
             let is_end = matches!(self.begin.as_slice(), b"\\." | b"\\.\r");
-            if is_end || (self.is_script && self.begin.first() == Some(&b'\\')) {
+            // Newer ones of pg_dump lock psql up against commands in names: \restrict and \unrestrict.
+            let is_lock = self.is_script && matches!(self.begin.as_slice(), b"\\res" | b"\\unr");
+            let is_command = self.is_script && !is_lock && self.begin.first() == Some(&b'\\');
+            if is_end || is_command {
                 return Err(io::Error::new(
                     io::ErrorKind::InvalidData,
                     format!("line {} is a command, not content", self.lines),
