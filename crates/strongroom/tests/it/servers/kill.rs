@@ -137,7 +137,7 @@ fn backups(kind: Kind) {
     place
         .host
         .ok(&place.restore(&[&label, "ca-db", "--apply", "--quiet"]));
-    assert_eq!(place.dumps(), wanted);
+    place.assert_dumps(&wanted, "now");
     // Every backup that is called complete is whole.
     let verify = place
         .host
@@ -169,7 +169,7 @@ fn restores(kind: Kind) {
     let sign_off = owned(&["restore", "--sign-off", "--quiet"]);
     let usual = timed(|| drop(place.host.ok(&apply)));
     let usual_undo = timed(|| drop(place.host.ok(&undo)));
-    assert_eq!(place.dumps(), damaged);
+    place.assert_dumps(&damaged, "now");
     for round in 0..18_usize {
         let victim = VICTIMS[round % 3];
         let when = format!("round {round}, {victim:?} killed");
@@ -181,26 +181,25 @@ fn restores(kind: Kind) {
             if place.journal().exists() {
                 place.host.ok(&undo);
             }
-            assert_eq!(place.dumps(), damaged, "{when}");
+            place.assert_dumps(&damaged, &when);
             place.assert_no_leftovers(&when);
         } else {
-            let last = if place.journal().exists() {
+            if place.journal().exists() {
                 let resumed = place.host.run(&resume);
                 let waits = resumed.status == 4 && resumed.has("waiting for the sign-off");
                 assert!(resumed.status == 0 || waits, "{when}: {}", resumed.stderr);
-                resumed
             } else {
-                place.host.ok(&apply)
-            };
-            assert_eq!(place.dumps(), wanted, "{when}: {}", last.stdout);
+                place.host.ok(&apply);
+            }
+            place.assert_dumps(&wanted, &when);
             disturbed(&mut place, &sign_off, victim, usual_undo, &mut random);
             if place.journal().exists() {
                 place.host.ok(&sign_off);
             }
-            assert_eq!(place.dumps(), wanted, "{when}");
+            place.assert_dumps(&wanted, &when);
             place.assert_no_leftovers(&when);
             place.damage();
-            assert_eq!(place.dumps(), damaged, "damaged again");
+            place.assert_dumps(&damaged, "damaged again");
         }
     }
 }

@@ -28,22 +28,22 @@ fn there_and_back(kind: Kind) {
         .says("replaces")
         .says("certctl")
         .says("Nothing was changed");
-    assert_eq!(place.dumps(), damaged);
+    place.assert_dumps(&damaged, "now");
 
     let apply = place.restore(&[&label, "ca-db", "--apply"]);
     host.ok(&apply).says("rows");
-    assert_eq!(place.dumps(), wanted, "restored");
+    place.assert_dumps(&wanted, "restored");
     assert_eq!(server.databases().len(), 4, "what was replaced is kept");
     // Nothing else can be restored meanwhile.
     host.run(&apply).exits(4).says("--sign-off");
 
     host.ok(&["restore", "--undo"]);
-    assert_eq!(place.dumps(), damaged, "undone");
+    place.assert_dumps(&damaged, "undone");
     place.assert_no_leftovers("undone");
 
     host.ok(&apply);
     host.ok(&["restore", "--sign-off"]);
-    assert_eq!(place.dumps(), wanted, "signed off");
+    place.assert_dumps(&wanted, "signed off");
     place.assert_no_leftovers("signed off");
     host.run(&["restore", "--undo"]).exits(4);
 
