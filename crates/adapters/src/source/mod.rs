@@ -6,6 +6,8 @@ use strongroom_core::source::Restorer;
 mod entry;
 #[cfg(feature = "source-files")]
 pub mod files;
+#[cfg(feature = "source-mariadb")]
+pub mod mariadb;
 #[cfg(feature = "source-sqlite")]
 pub mod sqlite;
 
@@ -13,6 +15,8 @@ pub mod sqlite;
 pub const SOURCES: &[&str] = &[
     #[cfg(feature = "source-files")]
     "files",
+    #[cfg(feature = "source-mariadb")]
+    "mariadb",
     #[cfg(feature = "source-sqlite")]
     "sqlite",
 ];
@@ -21,6 +25,8 @@ pub const SOURCES: &[&str] = &[
 pub const RESTORERS: &[&dyn Restorer] = &[
     #[cfg(feature = "source-files")]
     &files::FilesRestorer,
+    #[cfg(feature = "source-mariadb")]
+    &mariadb::MariadbRestorer,
     #[cfg(feature = "source-sqlite")]
     &sqlite::SqliteRestorer,
 ];
