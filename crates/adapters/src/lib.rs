@@ -5,6 +5,8 @@
 pub mod client;
 pub mod source;
 pub mod storage;
+#[cfg(any(feature = "source-mariadb", feature = "source-postgresql"))]
+pub mod throwaway;
 
 pub use source::{RESTORERS, SOURCES, restorer};
 pub use storage::{OpenStorageError, STORAGES, create_storage, open_storage};

@@ -1,3 +1,4 @@
 //! The adapters as the engine uses them: through their ports.
 
 mod files;
+mod throwaway;
