@@ -1,4 +1,5 @@
 //! The adapters as the engine uses them: through their ports.
 
 mod files;
+mod mariadb;
 mod throwaway;

@@ -151,7 +151,7 @@ pub(super) fn concerning(
         let grants: Vec<String> = account
             .grants
             .iter()
-            .filter(|grant| scope_in(grant, database).is_some())
+            .filter(|grant| concerns(grant, database))
             .cloned()
             .collect();
         if !grants.is_empty() {
@@ -170,33 +170,16 @@ pub(super) fn concerning(
     concerned
 }
 
-/// Where the name of the database stands in a grant, in backticks; none if the grant is not for it.
-fn scope_in(grant: &str, database: &str) -> Option<std::ops::Range<usize>> {
+/// Whether a grant is for a database or something in it.
+fn concerns(grant: &str, database: &str) -> bool {
     let plain = sql::name(database);
     let escaped = sql::name(&database.replace('_', "\\_").replace('%', "\\%"));
-    for quoted in [plain, escaped] {
-        for kind in ["", "PROCEDURE ", "FUNCTION ", "PACKAGE ", "PACKAGE BODY "] {
-            let wanted = format!(" ON {kind}{quoted}.");
-            if let Some(at) = grant.find(&wanted) {
-                let end = at + wanted.len() - 1;
-                return Some(end - quoted.len()..end);
-            }
-        }
-    }
-    None
-}
-
-/// The same grant for another database.
-pub(super) fn renamed(grant: &str, from: &str, to: &str) -> String {
-    match scope_in(grant, from) {
-        Some(range) => format!(
-            "{}{}{}",
-            &grant[..range.start],
-            sql::name(to),
-            &grant[range.end..]
-        ),
-        None => grant.to_owned(),
-    }
+    [plain, escaped].iter().any(|quoted| {
+        let kinds = ["", "PROCEDURE ", "FUNCTION ", "PACKAGE ", "PACKAGE BODY "];
+        kinds
+            .iter()
+            .any(|kind| grant.contains(&format!(" ON {kind}{quoted}.")))
+    })
 }
 
 /// Takes `IDENTIFIED ...` out of a grant.
@@ -278,18 +261,15 @@ mod tests {
     }
 
     #[test]
-    fn grants_of_a_database_are_found_and_renamed() {
-        let grant = "GRANT SELECT ON `my\\_ca`.* TO `a`@`%`";
-        assert_eq!(
-            renamed(grant, "my_ca", "other"),
-            "GRANT SELECT ON `other`.* TO `a`@`%`"
-        );
-        let grant = "GRANT EXECUTE ON FUNCTION `ca`.`f` TO `a`@`%`";
-        assert_eq!(
-            renamed(grant, "ca", "b"),
-            "GRANT EXECUTE ON FUNCTION `b`.`f` TO `a`@`%`"
-        );
-        assert!(scope_in("GRANT SELECT ON `cab`.* TO `a`@`%`", "ca").is_none());
+    fn grants_of_a_database_are_found() {
+        for (grant, database) in [
+            ("GRANT SELECT ON `my\\_ca`.* TO `a`@`%`", "my_ca"),
+            ("GRANT EXECUTE ON FUNCTION `ca`.`f` TO `a`@`%`", "ca"),
+            ("GRANT SELECT (`a`) ON `ca`.`t` TO `a`@`%`", "ca"),
+        ] {
+            assert!(concerns(grant, database), "{grant}");
+        }
+        assert!(!concerns("GRANT SELECT ON `cab`.* TO `a`@`%`", "ca"));
         assert!(is_like("my_ca", "my\\_ca") && is_like("my_ca", "my%") && is_like("a", "_"));
         assert!(!is_like("myxca", "my\\_ca") && !is_like("", "_"));
     }

@@ -159,7 +159,7 @@ pub(super) fn databases(
         return Err(error);
     }
     for error in failures {
-        let chain = strongroom_core::error_chain::error_chain(&error);
+        let chain = strongroom_core::error_chain(&error);
         capture.problems.push(chain);
     }
     if settings.grants && !accounts.is_empty() {

@@ -11,6 +11,7 @@ use strongroom_core::source::{CaptureError, Entry};
 use super::catalogue::{Catalogue, Kind};
 use super::connection::{Connection, Version};
 use super::rows::{DumpReader, Dumped};
+use super::server;
 
 /// How much is read at once.
 const BLOCK_BYTES: usize = 256 * 1024;
@@ -67,6 +68,9 @@ impl Job<'_> {
         for view in self.catalogue.of_kind("view") {
             arguments.push(format!("--ignore-table={}.{view}", self.database));
         }
+        for table in server::STOWAGE {
+            arguments.push(format!("--ignore-table={}.{table}", self.database));
+        }
         arguments.extend(["--".to_owned(), self.database.to_owned()]);
         let failed = || CaptureError::library(format!("dump the database {:?}", self.database));
         let mut running = self.connection.dump(&arguments).map_err(failed())?;
@@ -118,7 +122,8 @@ pub(super) fn objects(
         "--no-data",
     ];
     let with = |more: &[&str], names: &[&str]| -> Vec<String> {
-        let words = common.iter().chain(more).chain(&["--", database]);
+        let place = ["--", database];
+        let words = common.iter().chain(more).chain(&place);
         words.chain(names).map(|word| (*word).to_owned()).collect()
     };
     let code = with(

@@ -7,7 +7,8 @@
 //! The program ends an `INSERT` after about a megabyte. One row more moves all the ends after it, and so changes lines all
 //! over the dump. Therefore statements are put together again and cut where the content of a row says so: the same
 //! rows give the same lines whatever stands before them. Besides, every row gets a line of its own, also the first one of a statement
-//! that names its columns. All else goes by byte for byte, and stock `mariadb` reads the result.
+//! that names its columns. The line that sets the `sql_mode` for loading is widened by `ALLOW_INVALID_DATES`: without it a server turns a date
+//! like February 31, which it may hold, into zeros when it is loaded. All else goes by byte for byte, and stock `mariadb` reads the result.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,6 +28,8 @@ const CUT_MASK: u64 = 0xff;
 const LINE_KEPT: usize = 1024 * 1024;
 
 const INSERT: &[u8] = b"INSERT INTO ";
+const MODE: &[u8] = b"/*!40101 SET @OLD_SQL_MODE=@@SQL_MODE, SQL_MODE='NO_AUTO_VALUE_ON_ZERO' */;";
+const WIDENED_MODE: &[u8] = b"/*!40101 SET @OLD_SQL_MODE=@@SQL_MODE, SQL_MODE='NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES' */;";
 const COMPLETED: &[u8] = b"-- Dump completed";
 
 /// What a dump turned out to hold.
@@ -211,7 +214,7 @@ impl<'w> DumpReader<'w> {
             return;
         }
         self.note(line);
-        out.extend_from_slice(line);
+        out.extend_from_slice(if line == MODE { WIDENED_MODE } else { line });
         out.push(b'\n');
     }
 

@@ -86,7 +86,7 @@ mod tests {
     fn names_and_texts_are_quoted() {
         assert_eq!(name("a`b"), "`a``b`");
         assert_eq!(text("it's"), "'it''s'");
-        assert_eq!(text("\'"), "CONVERT(0x5c27 USING utf8mb4)");
+        assert_eq!(text("\\'"), "CONVERT(0x5c27 USING utf8mb4)");
         assert_eq!(hex(b""), "''");
         assert_eq!(unhex("00fF"), Some(vec![0, 255]));
         assert_eq!(unhex("0"), None);
@@ -102,6 +102,6 @@ mod tests {
     fn a_database_is_one_part_of_a_path() {
         assert_eq!(path("ca", "tables.sql"), Path::new("/ca/tables.sql"));
         assert_eq!(path("../x y%", "t"), Path::new("/%2E.%2Fx%20y%25/t"));
-        assert_eq!(path("\u{fc}", "t"), Path::new("/\u{fc}/t"));
+        assert_eq!(path("ü", "t"), Path::new("/ü/t"));
     }
 }

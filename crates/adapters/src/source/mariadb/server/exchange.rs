@@ -20,6 +20,7 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 
 use strongroom_core::source::CaptureError;
+use strongroom_core::source::server::DatabaseServer as _;
 
 use super::super::capture::asked;
 use super::super::catalogue::{Catalogue, Table};

@@ -9,6 +9,8 @@ mod exchange;
 mod load;
 mod stowage;
 
+pub(super) use stowage::ALL as STOWAGE;
+
 use std::collections::BTreeSet;
 
 use serde::Deserialize as _;

@@ -20,7 +20,8 @@ pub(super) const MOVED: &str = "strongroom_moved";
 /// A text that is being written.
 const PARTIAL: &str = "strongroom_partial";
 
-const ALL: [&str; 4] = [PARKED, SAVED, MOVED, PARTIAL];
+/// All of them.
+pub(in super::super) const ALL: [&str; 4] = [PARKED, SAVED, MOVED, PARTIAL];
 
 /// How much of the text goes into one row.
 const PART_BYTES: usize = 512 * 1024;
