@@ -10,6 +10,9 @@ use super::sql;
 /// Accounts that every server has, or that are nobody.
 const BUILT_IN: [&str; 3] = ["mariadb.sys", "PUBLIC", ""];
 
+/// What a grant can be on, before the name of the database.
+const KINDS: [&str; 5] = ["", "PROCEDURE ", "FUNCTION ", "PACKAGE ", "PACKAGE BODY "];
+
 /// A user or role.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Account {
@@ -175,11 +178,25 @@ fn concerns(grant: &str, database: &str) -> bool {
     let plain = sql::name(database);
     let escaped = sql::name(&database.replace('_', "\\_").replace('%', "\\%"));
     [plain, escaped].iter().any(|quoted| {
-        let kinds = ["", "PROCEDURE ", "FUNCTION ", "PACKAGE ", "PACKAGE BODY "];
-        kinds
+        KINDS
             .iter()
             .any(|kind| grant.contains(&format!(" ON {kind}{quoted}.")))
     })
+}
+
+/// The same grant for another database.
+pub(super) fn renamed(grant: &str, from: &str, to: &str) -> String {
+    let escaped = from.replace('_', "\\_").replace('%', "\\%");
+    for quoted in [sql::name(from), sql::name(&escaped)] {
+        for kind in KINDS {
+            let wanted = format!(" ON {kind}{quoted}.");
+            if let Some(at) = grant.find(&wanted) {
+                let rest = &grant[at + wanted.len()..];
+                return format!("{} ON {kind}{}.{rest}", &grant[..at], sql::name(to));
+            }
+        }
+    }
+    grant.to_owned()
 }
 
 /// Takes `IDENTIFIED ...` out of a grant.
@@ -269,6 +286,9 @@ mod tests {
         ] {
             assert!(concerns(grant, database), "{grant}");
         }
+        let grant = "GRANT EXECUTE ON FUNCTION `ca`.`f` TO `a`@`%`";
+        let other = "GRANT EXECUTE ON FUNCTION `b`.`f` TO `a`@`%`";
+        assert_eq!(renamed(grant, "ca", "b"), other);
         assert!(!concerns("GRANT SELECT ON `cab`.* TO `a`@`%`", "ca"));
         assert!(is_like("my_ca", "my\\_ca") && is_like("my_ca", "my%") && is_like("a", "_"));
         assert!(!is_like("myxca", "my\\_ca") && !is_like("", "_"));

@@ -55,13 +55,6 @@ pub(super) fn databases(
 
     let (ready, begun) = mpsc::channel();
     let turns = Turns::new(cut.catalogues.len());
-    let jobs = |name| Job {
-        connection,
-        client,
-        database: name,
-        catalogue: &cut.catalogues[name],
-        cancel: sink.cancel(),
-    };
     let names: Vec<&String> = cut.catalogues.keys().collect();
     let mut has_one_position = cut.is_locked;
     let (dumped, counted) = std::thread::scope(|scope| {
@@ -69,7 +62,11 @@ pub(super) fn databases(
             .iter()
             .enumerate()
             .map(|(number, name)| {
-                let (job, ready, turns) = (jobs(name.as_str()), ready.clone(), &turns);
+                let (job, ready, turns) = (
+                    cut.job(settings, client, &privileges, name, sink),
+                    ready.clone(),
+                    &turns,
+                );
                 let is_counting_only = settings.facts == FactsKind::Counts;
                 scope.spawn(move || {
                     let turn = turns.of(number);
@@ -286,6 +283,24 @@ impl Cut {
             is_locked: false,
         })
     }
+
+    fn job<'j>(
+        &'j self,
+        settings: &'j MariadbSettings,
+        client: Version,
+        privileges: &Privileges,
+        database: &'j str,
+        sink: &'j dyn Sink,
+    ) -> Job<'j> {
+        Job {
+            connection: &settings.connection,
+            client,
+            database,
+            catalogue: &self.catalogues[database],
+            cancel: sink.cancel(),
+            sees_events: privileges.has_in("EVENT", database),
+        }
+    }
 }
 
 /// Dumps a database into its two streams.
@@ -330,13 +345,7 @@ fn count(
     let mut all = BTreeMap::new();
     for (name, catalogue) in &cut.catalogues {
         let mut counted = Counted::default();
-        let job = Job {
-            connection: &settings.connection,
-            client,
-            database: name,
-            catalogue,
-            cancel: sink.cancel(),
-        };
+        let job = cut.job(settings, client, &Privileges::default(), name, sink);
         for (table, its) in &catalogue.tables {
             sink.cancel().check()?;
             if its.kind == Kind::Sequence || its.is_elsewhere() {

@@ -154,6 +154,8 @@ pub(super) fn plain_session() -> Vec<String> {
         "--binary-mode",
         "--skip-reconnect",
         "--skip-auto-rehash",
+        // A statement may hold rows.
+        "--loose-skip-print-query-on-error",
         "--connect-timeout=20",
     ]
     .map(str::to_owned)

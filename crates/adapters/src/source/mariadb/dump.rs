@@ -42,6 +42,8 @@ pub(super) struct Job<'a> {
     pub(super) database: &'a str,
     pub(super) catalogue: &'a Catalogue,
     pub(super) cancel: &'a Cancel,
+    /// Whether the account may see events; without it the program fails when it is asked for them.
+    pub(super) sees_events: bool,
 }
 
 impl Job<'_> {
@@ -76,7 +78,7 @@ impl Job<'_> {
         let mut running = self.connection.dump(&arguments).map_err(failed())?;
         let mut stdout = running.stdout();
         let mut begun = Some(begun);
-        let mut reader = DumpReader::new(is_counting_only);
+        let mut reader = DumpReader::new(self.database, is_counting_only);
         let (mut block, mut out) = (vec![0; BLOCK_BYTES], Vec::with_capacity(BLOCK_BYTES * 2));
         loop {
             self.cancel.check()?;
@@ -105,7 +107,7 @@ impl Job<'_> {
     /// Dumps triggers, events and routines, then views: text that can be loaded again.
     pub(super) fn objects(&self) -> Result<Vec<u8>, CaptureError> {
         let views: Vec<&str> = self.catalogue.of_kind("view").collect();
-        objects(self.connection, self.database, &views)
+        objects(self.connection, self.database, &views, self.sees_events)
     }
 }
 
@@ -114,6 +116,7 @@ pub(super) fn objects(
     connection: &Connection,
     database: &str,
     views: &[&str],
+    with_events: bool,
 ) -> Result<Vec<u8>, CaptureError> {
     let common = [
         "--single-transaction",
@@ -127,7 +130,16 @@ pub(super) fn objects(
         words.chain(names).map(|word| (*word).to_owned()).collect()
     };
     let code = with(
-        &["--no-create-info", "--triggers", "--routines", "--events"],
+        &[
+            "--no-create-info",
+            "--triggers",
+            "--routines",
+            if with_events {
+                "--events"
+            } else {
+                "--skip-events"
+            },
+        ],
         &[],
     );
     let mut text = output(connection, database, &code)?;

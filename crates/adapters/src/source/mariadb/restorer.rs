@@ -81,7 +81,7 @@ impl Restorer for MariadbRestorer {
 
 fn read(path: &Path, is_counting_only: bool) -> Result<Dumped, CaptureError> {
     let mut file = File::open(path).map_err(CaptureError::io("open", path))?;
-    let mut reader = DumpReader::new(is_counting_only);
+    let mut reader = DumpReader::new("", is_counting_only);
     let (mut block, mut out) = (vec![0; BLOCK_BYTES], Vec::new());
     loop {
         let length = file

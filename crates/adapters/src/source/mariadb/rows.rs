@@ -7,8 +7,11 @@
 //! The program ends an `INSERT` after about a megabyte. One row more moves all the ends after it, and so changes lines all
 //! over the dump. Therefore statements are put together again and cut where the content of a row says so: the same
 //! rows give the same lines whatever stands before them. Besides, every row gets a line of its own, also the first one of a statement
-//! that names its columns. The line that sets the `sql_mode` for loading is widened by `ALLOW_INVALID_DATES`: without it a server turns a date
-//! like February 31, which it may hold, into zeros when it is loaded. All else goes by byte for byte, and stock `mariadb` reads the result.
+//! that names its columns. The line that sets the `sql_mode` for loading is widened by
+//! `ALLOW_INVALID_DATES`: without it a server turns a date
+//! like February 31, which it may hold, into zeros when it is loaded; and by
+//! `NO_ENGINE_SUBSTITUTION`: without it a table whose engine is missing silently gets another one. And a column whose default is the next value of a sequence loses the
+//! name of the database before that of the sequence, so that the dump can be loaded under any name. All else goes by byte for byte, and stock `mariadb` reads the result.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -29,7 +32,7 @@ const LINE_KEPT: usize = 1024 * 1024;
 
 const INSERT: &[u8] = b"INSERT INTO ";
 const MODE: &[u8] = b"/*!40101 SET @OLD_SQL_MODE=@@SQL_MODE, SQL_MODE='NO_AUTO_VALUE_ON_ZERO' */;";
-const WIDENED_MODE: &[u8] = b"/*!40101 SET @OLD_SQL_MODE=@@SQL_MODE, SQL_MODE='NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES' */;";
+const WIDENED_MODE: &[u8] = b"/*!40101 SET @OLD_SQL_MODE=@@SQL_MODE, SQL_MODE='NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES,NO_ENGINE_SUBSTITUTION' */;";
 const COMPLETED: &[u8] = b"-- Dump completed";
 
 /// What a dump turned out to hold.
@@ -69,6 +72,8 @@ pub(super) struct Sequence {
 
 /// Reads a dump in blocks of any size.
 pub(super) struct DumpReader<'w> {
+    /// What stands before a sequence of this database in the default of a column.
+    own: Vec<u8>,
     is_counting_only: bool,
     /// The tables whose rows are passed on; all without it.
     wanted: Option<&'w BTreeSet<String>>,
@@ -112,9 +117,10 @@ struct Statement {
 }
 
 impl<'w> DumpReader<'w> {
-    /// Reads a dump of any tables.
-    pub(super) fn new(is_counting_only: bool) -> Self {
+    /// Reads a dump of `database`.
+    pub(super) fn new(database: &str, is_counting_only: bool) -> Self {
         Self {
+            own: format!("nextval({}.", sql::name(database)).into_bytes(),
             is_counting_only,
             wanted: None,
             line: Vec::new(),
@@ -127,10 +133,10 @@ impl<'w> DumpReader<'w> {
     }
 
     /// Passes on the rows of these tables only.
-    pub(super) fn only(wanted: &'w BTreeSet<String>) -> Self {
+    pub(super) fn only(database: &str, wanted: &'w BTreeSet<String>) -> Self {
         Self {
             wanted: Some(wanted),
-            ..Self::new(true)
+            ..Self::new(database, true)
         }
     }
 
@@ -211,6 +217,14 @@ impl<'w> DumpReader<'w> {
             let (head, rest) = (head.to_vec(), rest.to_vec());
             let statement = self.statement(head);
             self.place = self.first_row(statement, &rest, out);
+            return;
+        }
+        if self.defining.is_some()
+            && let Some(at) = memchr::memmem::find(line, &self.own)
+        {
+            let rest = &line[at + self.own.len()..];
+            let line = [&line[..at], b"nextval(", rest].concat();
+            self.text_line(&line, out);
             return;
         }
         self.note(line);

@@ -5,7 +5,7 @@ use super::*;
 const DUMP: &str = "-- MariaDB dump\n\
 CREATE SEQUENCE `sq` start with 100 cache 1 nocycle ENGINE=InnoDB;\n\
 DO SETVAL(`sq`, 5100, 0);\n\
-CREATE TABLE `t` (\n  `id` int(11) NOT NULL AUTO_INCREMENT\n) ENGINE=InnoDB AUTO_INCREMENT=5 DEFAULT CHARSET=utf8mb4;\n\
+CREATE TABLE `t` (\n  `id` int(11) NOT NULL AUTO_INCREMENT,\n  `n` bigint(20) DEFAULT nextval(`ca`.`sq`)\n) ENGINE=InnoDB AUTO_INCREMENT=5 DEFAULT CHARSET=utf8mb4;\n\
 INSERT INTO `t` VALUES\n(1,'),(\\n'),\n(2,'x;');\nINSERT INTO `t` VALUES\n(3,'z');\n\
 COMMIT;\n\
 CREATE TABLE `empty` (\n  `id` int(11)\n) ENGINE=InnoDB;\n\
@@ -13,7 +13,7 @@ INSERT INTO `g``en` (`a) VALUES (`, row_start) VALUES (1,2),\n(2,4);\n\
 \n-- Dump completed\n";
 
 fn read(dump: &str, block: usize) -> (Dumped, String) {
-    let mut reader = DumpReader::new(false);
+    let mut reader = DumpReader::new("ca", false);
     let mut out = Vec::new();
     for block in dump.as_bytes().chunks(block) {
         reader.feed(block, &mut out);
@@ -37,6 +37,7 @@ fn rows_definitions_and_sequences_are_found_whatever_the_blocks() {
     for block in [1, 2, 7, 64] {
         assert_eq!(read(DUMP, block), (dumped.clone(), out.clone()), "{block}");
     }
+    assert!(out.contains("DEFAULT nextval(`sq`)\n"), "{out}");
     assert!(out.contains("(2,'x;'),\n(3,'z');\nCOMMIT;\n"), "{out}");
     assert!(out.contains("row_start) VALUES\n(1,2),\n(2,4);\n"), "{out}");
     assert_eq!(
@@ -110,7 +111,7 @@ fn a_long_row_is_not_kept() {
 #[test]
 fn rows_of_other_tables_are_left_out_on_demand() {
     let wanted = BTreeSet::from(["g`en".to_owned()]);
-    let mut reader = DumpReader::only(&wanted);
+    let mut reader = DumpReader::only("ca", &wanted);
     let mut out = Vec::new();
     reader.feed(DUMP.as_bytes(), &mut out);
     let dumped = reader.finish(&mut out);

@@ -92,6 +92,8 @@ fn a_restore_onto_another_server_creates_what_is_missing() {
     port.swap_in(&names).expect("swaps");
     assert!(!port.has(names.old).expect("nothing was there"));
     assert_eq!(dump(&one, "shapes"), dump(&two, "shapes"));
+    two.sql("shapes", "INSERT INTO uses_sequence (t) VALUES ('more')")
+        .expect("its default is a sequence beside it");
     let seen = port.observe(&[wanted]).expect("looks");
     assert!(
         seen.databases["shapes"].size_bytes > 0 && seen.warnings.is_empty(),

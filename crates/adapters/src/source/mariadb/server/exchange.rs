@@ -22,6 +22,7 @@ use std::io::Write as _;
 use strongroom_core::source::CaptureError;
 use strongroom_core::source::server::DatabaseServer as _;
 
+use super::super::accounts;
 use super::super::capture::asked;
 use super::super::catalogue::{Catalogue, Table};
 use super::super::dump;
@@ -72,6 +73,36 @@ impl Schema {
             .keys()
             .map(move |table| step(&self.name, table, to, table))
     }
+}
+
+/// Columns whose default is the next value of a sequence name the schema that the sequence was created in: name the live one.
+fn repoint(session: &mut Session, live: &str, from: &str) -> Result<(), CaptureError> {
+    let failed = || asked("correct the defaults of columns that come from sequences");
+    let old = format!("{}.", sql::name(from));
+    let defaults: Vec<(String, String, String)> = session
+        .json(&format!(
+            "SELECT JSON_ARRAY(table_name, column_name, column_default) FROM information_schema.columns \
+             WHERE table_schema = {} AND column_default LIKE 'nextval(%' AND INSTR(column_default, {}) > 0",
+            sql::text(live),
+            sql::text(&old)
+        ))
+        .map_err(failed())?;
+    if !defaults.is_empty() {
+        let keep = "SET SESSION system_versioning_alter_history = KEEP";
+        session.execute(keep).map_err(failed())?;
+    }
+    for (table, column, default) in defaults {
+        let default = default.replace(&old, &format!("{}.", sql::name(live)));
+        session
+            .execute(&format!(
+                "ALTER TABLE {}.{} ALTER COLUMN {} SET DEFAULT ({default})",
+                sql::name(live),
+                sql::name(&table),
+                sql::name(&column)
+            ))
+            .map_err(failed())?;
+    }
+    Ok(())
 }
 
 /// One step of a `RENAME TABLE`.
@@ -128,7 +159,7 @@ impl MariadbServer {
         if let Some(replaced) = place.as_ref().filter(|place| !place.is_empty()) {
             let saved = self.save(session, replaced, to)?;
             self.end_sessions(live)?;
-            self.drop_objects(session, replaced)?;
+            self.drop_objects(session, live, &replaced.catalogue)?;
             steps.extend(replaced.moves(to));
             steps.push(step(to, saved, to, PARKED));
         } else if let Some(kept) = Schema::read(session, to)?
@@ -202,14 +233,22 @@ impl MariadbServer {
             character_set: live.catalogue.character_set.clone(),
             collation: live.catalogue.collation.clone(),
             objects: live.catalogue.objects.keys().cloned().collect(),
-            text: dump::objects(&self.connection, &live.name, &views)?,
+            original: live.name.clone(),
+            grants: Vec::new(),
+            text: dump::objects(&self.connection, &live.name, &views, true)?,
         };
         stowage.put(session, to, SAVED)?;
         Ok(SAVED)
     }
 
-    fn drop_objects(&self, session: &mut Session, schema: &Schema) -> Result<(), CaptureError> {
-        for object in schema.catalogue.objects.keys() {
+    /// Drops all objects that a catalogue of `schema` names.
+    pub(super) fn drop_objects(
+        &self,
+        session: &mut Session,
+        schema: &str,
+        catalogue: &Catalogue,
+    ) -> Result<(), CaptureError> {
+        for object in catalogue.objects.keys() {
             let Some((kind, name)) = object.split_once(' ') else {
                 continue;
             };
@@ -217,10 +256,46 @@ impl MariadbServer {
             session
                 .execute(&format!(
                     "DROP {kind} IF EXISTS {}.{}",
-                    sql::name(&schema.name),
+                    sql::name(schema),
                     sql::name(name)
                 ))
-                .map_err(asked(&format!("drop the {object} of {:?}", schema.name)))?;
+                .map_err(asked(&format!("drop the {object} of {schema:?}")))?;
+        }
+        Ok(())
+    }
+
+    /// Runs the text that creates objects.
+    pub(super) fn run_script(&self, database: &str, text: &[u8]) -> Result<(), CaptureError> {
+        if text.is_empty() {
+            return Ok(());
+        }
+        let failed = || {
+            CaptureError::library(format!(
+                "create triggers, views, routines and events in {database:?}"
+            ))
+        };
+        let mut running = self.connection.script(database).map_err(failed())?;
+        let mut stdin = running.stdin();
+        let written = stdin.write_all(text);
+        drop(stdin);
+        if let Err(error) = written {
+            return Err(failed()(running.broken("write to", error)));
+        }
+        running.finish().map_err(failed())
+    }
+
+    /// Gives accounts that were created for the database what they had.
+    fn give(&self, live: &str, stowed: &Stowage) -> Result<(), CaptureError> {
+        if stowed.grants.is_empty() {
+            return Ok(());
+        }
+        let mut session = self.session()?;
+        for grant in &stowed.grants {
+            let grant = accounts::renamed(grant, &stowed.original, live);
+            if let Err(error) = session.execute(&grant) {
+                tracing::warn!(grant, %error, "a grant could not be given back");
+                session = self.session()?;
+            }
         }
         Ok(())
     }
@@ -241,7 +316,7 @@ impl MariadbServer {
             });
         };
         // What an interrupted load of the text left.
-        self.drop_objects(session, &place)?;
+        self.drop_objects(session, live, &place.catalogue)?;
         session
             .execute(&format!(
                 "ALTER DATABASE {} CHARACTER SET {} COLLATE {}",
@@ -250,21 +325,9 @@ impl MariadbServer {
                 sql::name(&stowed.collation)
             ))
             .map_err(asked(&format!("set the character set of {live:?}")))?;
-        if !stowed.text.is_empty() {
-            let failed = || {
-                CaptureError::library(format!(
-                    "create triggers, views, routines and events in {live:?}"
-                ))
-            };
-            let mut running = self.connection.script(live).map_err(failed())?;
-            let mut stdin = running.stdin();
-            let written = stdin.write_all(&stowed.text);
-            drop(stdin);
-            if let Err(error) = written {
-                return Err(failed()(running.broken("write to", error)));
-            }
-            running.finish().map_err(failed())?;
-        }
+        repoint(session, live, from)?;
+        self.run_script(live, &stowed.text)?;
+        self.give(live, &stowed)?;
         let is_there = |session: &mut Session| -> Result<Vec<String>, CaptureError> {
             let there = Schema::read(session, live)?;
             let objects = there

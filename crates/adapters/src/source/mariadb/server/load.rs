@@ -11,11 +11,12 @@ use strongroom_core::source::server::{DatabaseLoad, LoadJob, StreamContent};
 
 use super::super::accounts;
 use super::super::capture::asked;
+use super::super::catalogue::Catalogue;
 use super::super::facts::DatabaseFacts;
 use super::super::rows::DumpReader;
 use super::super::session::Session;
 use super::super::sql;
-use super::stowage::{PARKED, Stowage};
+use super::stowage::{self, PARKED, Stowage};
 use super::{MariadbServer, plain_names};
 
 /// A schema being loaded.
@@ -49,7 +50,7 @@ impl<'l> Load<'l> {
         let mut running = connection.script(self.job.name).map_err(failed())?;
         let mut pipe = Pipe {
             stdin: running.stdin(),
-            reader: (!self.only.is_empty()).then(|| DumpReader::only(&self.only)),
+            reader: (!self.only.is_empty()).then(|| DumpReader::only("", &self.only)),
             out: Vec::new(),
             error: None,
         };
@@ -67,8 +68,9 @@ impl<'l> Load<'l> {
         running.finish().map_err(failed())
     }
 
-    /// Creates users and roles that the server lacks, locked, with their grants on this database.
-    fn create_accounts(&self, notes: &mut Vec<String>) -> Result<(), CaptureError> {
+    /// Creates users and roles that the server lacks, locked, and returns their grants on this database: they can be given
+    /// when the database is live.
+    fn create_accounts(&self, notes: &mut Vec<String>) -> Result<Vec<String>, CaptureError> {
         let mut session = self.server.session()?;
         let existing = accounts::existing(&mut session).map_err(asked("list the users"))?;
         let mut created = Vec::new();
@@ -82,18 +84,37 @@ impl<'l> Load<'l> {
                 .map_err(asked(&format!("create {name}")))?;
             created.push(name);
         }
+        let mut grants = Vec::new();
         for name in created {
-            for grant in &self.facts.accounts[name].grants {
-                if let Err(error) = session.execute(grant) {
-                    notes.push(format!("{name} did not get back: {grant}: {error}"));
-                    session = self.server.session()?;
-                }
-            }
+            grants.extend(self.facts.accounts[name].grants.iter().cloned());
             notes.push(format!(
                 "{name} was missing and is created, locked: set a password, then ALTER USER {name} ACCOUNT UNLOCK"
             ));
         }
-        Ok(())
+        Ok(grants)
+    }
+
+    /// Creates the objects beside the tables, sees that all are there, and drops them again: what cannot be created is
+    /// found out before anything is swapped. Events are left out, because they could run.
+    fn try_objects(&self, session: &mut Session, text: &[u8]) -> Result<(), CaptureError> {
+        let name = self.job.name;
+        self.server
+            .run_script(name, &stowage::without_events(text))?;
+        let read = Catalogue::read(session, name).map_err(asked("read the catalogue"))?;
+        let there = read.unwrap_or_default();
+        let wanted = self.facts.objects.keys();
+        let missing: Vec<&str> = wanted
+            .filter(|object| !object.starts_with("event ") && !there.objects.contains_key(*object))
+            .map(String::as_str)
+            .collect();
+        if !missing.is_empty() {
+            return Err(CaptureError::Unsuitable {
+                path: name.into(),
+                why: format!("lacks {} after their text was loaded", missing.join(", ")),
+                hint: "Look at the server's log, and compare its version and settings with those of the facts.",
+            });
+        }
+        self.server.drop_objects(session, name, &there)
     }
 }
 
@@ -141,18 +162,24 @@ impl DatabaseLoad for Load<'_> {
 
     fn finish(self: Box<Self>) -> Result<Vec<String>, CaptureError> {
         let mut notes = Vec::new();
-        if !self.facts.accounts.is_empty() {
-            self.create_accounts(&mut notes)?;
-        }
+        let grants = if self.facts.accounts.is_empty() {
+            Vec::new()
+        } else {
+            self.create_accounts(&mut notes)?
+        };
         let text =
             std::mem::take(&mut *self.objects.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut session = self.server.session()?;
+        self.try_objects(&mut session, &text)?;
         let stowage = Stowage {
             character_set: self.facts.character_set.clone(),
             collation: self.facts.collation.clone(),
             objects: self.facts.objects.keys().cloned().collect(),
+            original: self.job.database.original.to_owned(),
+            grants,
             text,
         };
-        stowage.put(&mut self.server.session()?, self.job.name, PARKED)?;
+        stowage.put(&mut session, self.job.name, PARKED)?;
         Ok(notes)
     }
 }

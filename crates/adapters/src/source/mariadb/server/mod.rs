@@ -173,6 +173,7 @@ impl DatabaseServer for MariadbServer {
             database: name,
             catalogue: &catalogue,
             cancel: database.cancel,
+            sees_events: false,
         };
         let (begun, _) = std::sync::mpsc::channel();
         let is_counting_only = restorer::counts_only(&facts);

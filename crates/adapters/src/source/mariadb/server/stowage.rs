@@ -33,6 +33,12 @@ pub(super) struct Stowage {
     pub(super) collation: String,
     /// The objects that the text creates, by kind and name.
     pub(super) objects: Vec<String>,
+    /// The name under which the database was captured.
+    #[serde(default)]
+    pub(super) original: String,
+    /// What accounts may do in it that were created for it.
+    #[serde(default)]
+    pub(super) grants: Vec<String>,
     /// The text.
     #[serde(skip)]
     pub(super) text: Vec<u8>,
@@ -96,6 +102,23 @@ impl Stowage {
         stowage.text = parts.collect::<Vec<_>>().concat();
         Ok(stowage)
     }
+}
+
+/// The text without its events: they could run before they are wanted.
+pub(super) fn without_events(text: &[u8]) -> Vec<u8> {
+    let mut kept = Vec::with_capacity(text.len());
+    let mut is_event = false;
+    for line in text.split_inclusive(|byte| *byte == b'\n') {
+        if line.starts_with(b"-- Dumping events for database ") {
+            is_event = true;
+        } else if line.starts_with(b"-- Dumping routines for database ") {
+            is_event = false;
+        }
+        if !is_event {
+            kept.extend_from_slice(line);
+        }
+    }
+    kept
 }
 
 /// Takes the tables of this module out of a catalogue.
