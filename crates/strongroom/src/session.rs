@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use strongroom_adapters::source::files::{FilesSettings, FilesSource};
+use strongroom_adapters::source::mariadb::server::MariadbServer;
+use strongroom_adapters::source::mariadb::{self, MariadbSource};
 use strongroom_adapters::source::postgresql::server::PostgresqlServer;
 use strongroom_adapters::source::postgresql::{PostgresqlSource, PostgresqlUrl};
 use strongroom_adapters::source::sqlite::{SqliteSettings, SqliteSource};
@@ -283,7 +285,8 @@ fn source(asset: &AssetConfig) -> Box<dyn Source> {
             newest: newest.clone(),
             class: asset.class,
         })),
-        Settings::Postgresql(server) => Box::new(PostgresqlSource::new(server.connection.clone())),
+        Settings::Mariadb(server) => Box::new(MariadbSource::new(server.source.clone())),
+        Settings::Postgresql(server) => Box::new(PostgresqlSource::new(server.source.clone())),
     }
 }
 
@@ -309,7 +312,7 @@ fn server(
     };
     match (kind, settings) {
         ("postgresql", Some(Settings::Postgresql(server))) => {
-            let mut connection = server.connection.clone();
+            let mut connection = server.source.clone();
             if let Some(other) = options.server.as_ref().or(server.restore.as_ref()) {
                 let url = PostgresqlUrl::parse(&other.url).map_err(|error| wrong_url(&error))?;
                 connection.settings.url = Some(url);
@@ -317,6 +320,18 @@ fn server(
                 connection.password_file.clone_from(&other.password_file);
             }
             Ok(Box::new(PostgresqlServer::new(connection)))
+        }
+        ("mariadb", Some(Settings::Mariadb(server))) => {
+            let own = &server.source.connection;
+            let mut connection = own.clone();
+            if let Some(other) = options.server.as_ref().or(server.restore.as_ref()) {
+                (connection, _) =
+                    mariadb::url::parse(&other.url).map_err(|error| wrong_url(&error))?;
+                connection.via.clone_from(&own.via);
+                connection.programs.clone_from(&own.programs);
+                connection.password_file.clone_from(&other.password_file);
+            }
+            Ok(Box::new(MariadbServer::new(connection)))
         }
         _ => Err(refused(
             format!(

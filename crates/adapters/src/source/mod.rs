@@ -6,6 +6,8 @@ use strongroom_core::source::Restorer;
 mod entry;
 #[cfg(feature = "source-files")]
 pub mod files;
+#[cfg(feature = "source-mariadb")]
+pub mod mariadb;
 #[cfg(feature = "source-postgresql")]
 pub mod postgresql;
 #[cfg(feature = "source-sqlite")]
@@ -15,6 +17,8 @@ pub mod sqlite;
 pub const SOURCES: &[&str] = &[
     #[cfg(feature = "source-files")]
     "files",
+    #[cfg(feature = "source-mariadb")]
+    "mariadb",
     #[cfg(feature = "source-postgresql")]
     "postgresql",
     #[cfg(feature = "source-sqlite")]
@@ -25,6 +29,8 @@ pub const SOURCES: &[&str] = &[
 pub const RESTORERS: &[&dyn Restorer] = &[
     #[cfg(feature = "source-files")]
     &files::FilesRestorer,
+    #[cfg(feature = "source-mariadb")]
+    &mariadb::MariadbRestorer,
     #[cfg(feature = "source-postgresql")]
     &postgresql::PostgresqlRestorer,
     #[cfg(feature = "source-sqlite")]

@@ -49,6 +49,8 @@ impl Server {
         install
             .arg("--no-defaults")
             .arg(assignment("--datadir", &data))
+            // A server that starts removes what looks like a temporary table of another one.
+            .arg(assignment("--tmpdir", &instance.path().join("tmp")))
             .args(["--auth-root-authentication-method=normal", "--skip-test-db"]);
         Instance::run(&programs.install_db, &mut install, b"")?;
         let port = match &options.listen {

@@ -21,6 +21,7 @@ mod validate;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use strongroom_adapters::source::mariadb::MariadbSettings;
 use strongroom_adapters::source::postgresql;
 use strongroom_adapters::source::sqlite::TimestampColumn;
 use strongroom_core::format::seal::BoxedRecipient;
@@ -130,6 +131,7 @@ impl AssetConfig {
             Settings::Files { .. } => "files",
             Settings::Sqlite { .. } => "sqlite",
             Settings::Postgresql(_) => "postgresql",
+            Settings::Mariadb(_) => "mariadb",
         }
     }
 }
@@ -155,13 +157,15 @@ pub(crate) enum Settings {
     },
     /// Databases of a PostgreSQL server, or its roles.
     Postgresql(ServerSettings<postgresql::Connection>),
+    /// Databases of a MariaDB server, or its users.
+    Mariadb(ServerSettings<MariadbSettings>),
 }
 
 /// A database server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ServerSettings<C> {
     /// How it is reached and what is captured.
-    pub(crate) connection: C,
+    pub(crate) source: C,
     /// The server and account that databases are restored with, where that is another one.
     pub(crate) restore: Option<OtherServer>,
 }

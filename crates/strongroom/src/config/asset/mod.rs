@@ -1,6 +1,7 @@
 //! The `[asset.NAME]` tables: what all have in common, and one file for the keys of each source.
 
 mod files;
+mod mariadb;
 mod postgresql;
 mod server;
 mod sqlite;
@@ -62,6 +63,7 @@ pub(super) fn read(section: Section<'_, '_>, name: &str, directory: &Path) -> Pa
         Some("files") => finished(section, |section| files::read(section, own)),
         Some("sqlite") => finished(section, |section| sqlite::read(section, own)),
         Some("postgresql") => finished(section, |section| postgresql::read(section, own)),
+        Some("mariadb") => finished(section, |section| mariadb::read(section, own)),
         // Which keys are right depends on the source.
         _ => {
             if let Some(source) = &source {

@@ -83,7 +83,7 @@ pub(super) fn read(section: &Section<'_, '_>, (class, directory): Own<'_>) -> Op
     }
     let defaults = PostgresqlSettings::default();
     Some(Settings::Postgresql(ServerSettings {
-        connection: Connection {
+        source: Connection {
             settings: PostgresqlSettings {
                 class: keys.class,
                 url,

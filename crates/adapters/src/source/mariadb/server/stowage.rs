@@ -1,0 +1,129 @@
+//! What travels with the tables of a database that is not live: the text that creates its objects, and its character set.
+//!
+//! It is a table whose name says in which state the schema is. It comes and goes whole: filled under another name and then renamed,
+//! or renamed together with the tables.
+
+use serde::{Deserialize, Serialize};
+use strongroom_core::source::CaptureError;
+
+use super::super::capture::asked;
+use super::super::catalogue::Catalogue;
+use super::super::session::Session;
+use super::super::sql;
+
+/// The schema holds a whole database, tables and text.
+pub(super) const PARKED: &str = "strongroom_parked";
+/// The schema is where the live tables are going to, and holds their text already.
+pub(super) const SAVED: &str = "strongroom_saved";
+/// The schema's tables are live now; the text is to be loaded, then the schema goes.
+pub(super) const MOVED: &str = "strongroom_moved";
+/// A text that is being written.
+const PARTIAL: &str = "strongroom_partial";
+
+/// All of them.
+pub(in super::super) const ALL: [&str; 4] = [PARKED, SAVED, MOVED, PARTIAL];
+
+/// How much of the text goes into one row.
+const PART_BYTES: usize = 512 * 1024;
+
+/// What is known of the database besides its tables.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Stowage {
+    pub(super) character_set: String,
+    pub(super) collation: String,
+    /// The objects that the text creates, by kind and name.
+    pub(super) objects: Vec<String>,
+    /// The name under which the database was captured.
+    #[serde(default)]
+    pub(super) original: String,
+    /// What accounts may do in it that were created for it.
+    #[serde(default)]
+    pub(super) grants: Vec<String>,
+    /// The text.
+    #[serde(skip)]
+    pub(super) text: Vec<u8>,
+}
+
+impl Stowage {
+    /// Puts this into `schema`, under the name of a state.
+    pub(super) fn put(
+        &self,
+        session: &mut Session,
+        schema: &str,
+        state: &str,
+    ) -> Result<(), CaptureError> {
+        let failed = || asked("save the text of triggers, views, routines and events");
+        let partial = format!("{}.{PARTIAL}", sql::name(schema));
+        let mut statements = vec![
+            format!("DROP TABLE IF EXISTS {partial}"),
+            format!(
+                "CREATE TABLE {partial} (part INT NOT NULL PRIMARY KEY, content LONGBLOB NOT NULL) ENGINE = InnoDB"
+            ),
+            "START TRANSACTION".to_owned(),
+        ];
+        let head = serde_json::to_vec(self).unwrap_or_default();
+        let parts = std::iter::once(&head[..]).chain(self.text.chunks(PART_BYTES));
+        for (number, part) in parts.enumerate() {
+            statements.push(format!(
+                "INSERT INTO {partial} VALUES ({number}, {})",
+                sql::hex(part)
+            ));
+        }
+        statements.push("COMMIT".to_owned());
+        statements.push(format!(
+            "RENAME TABLE {partial} TO {}.{state}",
+            sql::name(schema)
+        ));
+        for statement in statements {
+            session.execute(&statement).map_err(failed())?;
+        }
+        Ok(())
+    }
+
+    /// Reads what is in `schema` under the name of a state.
+    pub(super) fn get(
+        session: &mut Session,
+        schema: &str,
+        state: &str,
+    ) -> Result<Self, CaptureError> {
+        let failed = "read the text of triggers, views, routines and events";
+        let lines = session
+            .lines(&format!(
+                "SELECT HEX(content) FROM {}.{state} ORDER BY part",
+                sql::name(schema)
+            ))
+            .map_err(asked(failed))?;
+        let mut parts = lines
+            .iter()
+            .map(|line| sql::unhex(line).unwrap_or_default());
+        let head = parts.next().unwrap_or_default();
+        let mut stowage: Self =
+            serde_json::from_slice(&head).map_err(CaptureError::library(failed))?;
+        stowage.text = parts.collect::<Vec<_>>().concat();
+        Ok(stowage)
+    }
+}
+
+/// The text without its events: they could run before they are wanted.
+pub(super) fn without_events(text: &[u8]) -> Vec<u8> {
+    let mut kept = Vec::with_capacity(text.len());
+    let mut is_event = false;
+    for line in text.split_inclusive(|byte| *byte == b'\n') {
+        if line.starts_with(b"-- Dumping events for database ") {
+            is_event = true;
+        } else if line.starts_with(b"-- Dumping routines for database ") {
+            is_event = false;
+        }
+        if !is_event {
+            kept.extend_from_slice(line);
+        }
+    }
+    kept
+}
+
+/// Takes the tables of this module out of a catalogue.
+pub(super) fn forget(catalogue: &mut Catalogue) {
+    catalogue
+        .tables
+        .retain(|table, _| !ALL.contains(&table.as_str()));
+}
