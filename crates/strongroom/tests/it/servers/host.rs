@@ -200,7 +200,7 @@ impl ServerHost {
                 "akamu",
                 "delete from _sqlx_migrations; update certificates set status = 'revoked';",
             ),
-            ("certctl", "delete from schema_migrations; drop table jobs;"),
+            ("certctl", "delete from schema_migrations; drop table crl_cache;"),
         ] {
             self.server.sql(database, &format!("{lost} {more}"));
         }
