@@ -225,7 +225,10 @@ fn databases_of_one_server_and_its_roles() {
         )
         .expect("fills");
     let mut connection = connection(&cluster.url("postgres"));
-    connection.settings.databases = vec!["certctl".to_owned(), "old_ca".to_owned()];
+    let odd = "it's \"a\" = b/c%d";
+    cluster.create_database(odd).expect("creates");
+    let databases = [odd, "certctl", "old_ca"];
+    connection.settings.databases = databases.map(str::to_owned).to_vec();
     connection.settings.facts = FactsMode::Counts;
     let newest = "certctl.public.certificate_versions.created_at".to_owned();
     connection.settings.newest = vec![NewestColumn::try_from(newest).expect("is a column")];
@@ -253,6 +256,7 @@ fn databases_of_one_server_and_its_roles() {
             .is_empty()
     );
     let all = streams(&sink);
+    assert!(all.contains_key("/it%27s%20%22a%22%20%3D%20b%2Fc%25d/schema.dump"));
     let large = &all["/certctl/data/public.one_large_value.copy"];
     assert_eq!(large.len(), 4 + 2 * 30 * 1024 * 1024);
     // In the encoding of the database: AE OE UE.

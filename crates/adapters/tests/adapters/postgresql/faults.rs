@@ -1,6 +1,7 @@
 //! Bad luck while a database is captured: locks, drops, deaths, interruptions.
 
 use std::io::Write as _;
+use std::os::unix::fs::FileExt as _;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
@@ -239,6 +240,45 @@ fn incomplete(
     assert!(said.contains("connection"), "{said}");
     assert!(sink.find("/postgres/data/public.big.copy").is_none());
     assert!(sink.discarded() > 0);
+}
+
+#[test]
+fn a_damaged_table_is_named_and_the_rest_is_taken() {
+    let mut cluster = cluster();
+    cluster
+        .psql(
+            "postgres",
+            &format!("{BIG} CREATE TABLE last_one (n int); CHECKPOINT;"),
+        )
+        .expect("fills");
+    let path = cluster
+        .psql("postgres", "SELECT pg_relation_filepath('big');")
+        .expect("answers");
+    cluster.stop().expect("stops");
+    let path = cluster.data_directory().join(path.trim());
+    let file = std::fs::OpenOptions::new()
+        .write(true)
+        .open(path)
+        .expect("opens");
+    // The header of a page in the middle.
+    file.write_all_at(&[0xff; 24], 3000 * 8192).expect("writes");
+    cluster.restart().expect("starts");
+    let connection = connection(&cluster.url("postgres"));
+    let sink = RecordingSink::new();
+    let capture = captured(&connection, &sink).expect("the rest is captured");
+    assert_eq!(capture.problems.len(), 1, "{:?}", capture.problems);
+    assert!(capture.problems[0].contains("public.big"));
+    assert!(
+        capture.problems[0].contains("invalid page"),
+        "{:?}",
+        capture.problems
+    );
+    assert_eq!(sink.discarded(), 1);
+    for name in ["small", "last_one"] {
+        let path = format!("/postgres/data/public.{name}.copy");
+        assert!(sink.find(path).is_some(), "{name}");
+    }
+    assert!(sink.find("/postgres/data/public.big.copy").is_none());
 }
 
 #[test]
