@@ -147,6 +147,29 @@ fn prove_files(directory: &Path, capture: &Capture, sink: &RecordingSink) {
     assert!(!files.is_empty());
 }
 
+#[test]
+fn of_an_extension_only_its_configuration_is_captured() {
+    let cluster = cluster();
+    // As a script of an extension does with pg_extension_config_dump().
+    cluster
+        .psql(
+            "postgres",
+            "CREATE EXTENSION hstore; CREATE TABLE configured (n int, t text); CREATE TABLE fixed (n int); \
+             INSERT INTO configured SELECT n, 'x' FROM generate_series(1, 10) AS n; \
+             ALTER EXTENSION hstore ADD TABLE configured; ALTER EXTENSION hstore ADD TABLE fixed; \
+             UPDATE pg_extension SET extconfig = ARRAY['configured'::regclass::oid], extcondition = ARRAY['WHERE n > 7'] WHERE extname = 'hstore';",
+        )
+        .expect("fills");
+    let sink = RecordingSink::new();
+    let capture = captured(&connection(&cluster.url("postgres")), &sink).expect("is captured");
+    assert_eq!(capture.problems, Vec::<String>::new());
+    let database = &facts(&capture).databases["postgres"];
+    assert_eq!(database.tables["public.configured"].rows(), Some(3));
+    assert!(!database.tables.contains_key("public.fixed"));
+    let rows = sink.content("/postgres/data/public.configured.copy");
+    assert_eq!(rows.as_deref(), Some(&b"8\tx\n9\tx\n10\tx\n"[..]));
+}
+
 /// Writes the streams as files, and returns where.
 fn write(directory: &Path, sink: &RecordingSink) -> BTreeMap<PathBuf, PathBuf> {
     let mut files = BTreeMap::new();
