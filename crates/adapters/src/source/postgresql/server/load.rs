@@ -21,7 +21,7 @@ use super::super::programs::Programs;
 use super::super::session::identifier;
 use super::archive::{self, ArchiveError, SequenceData};
 use super::rows::{Rows, failed, load_script};
-use super::wanted::{Wanted, create_database, create_roles};
+use super::wanted::{NO_MAPPING, Wanted, create_database, create_roles};
 use super::{PostgresqlServer, execute, swap};
 use crate::client::Client;
 
@@ -57,6 +57,12 @@ impl<'l> Load<'l> {
             job.database.facts,
             job.database.options,
         )?;
+        if wanted.mapped_roles().next().is_some() && wanted.facts.large_objects > 0 {
+            return Err(server.unsuitable(
+                NO_MAPPING.to_owned(),
+                "Make the roles of the backup on the server, restore, and reassign afterwards (REASSIGN OWNED).",
+            ));
+        }
         swap::drop_database(server, job.name, cancel)?;
         let mut session = server.maintenance(&[job.name], cancel)?;
         let programs = Programs::find(
@@ -142,7 +148,7 @@ impl<'l> Load<'l> {
             columns: &columns,
             has_others: relation.extension.is_some(),
             encoding: &self.facts().encoding,
-            rows: facts.and_then(strongroom_core::source::tables::TableFacts::rows),
+            expected: facts.and_then(strongroom_core::source::tables::TableFacts::rows),
         }
         .load(content)?;
         self.state().loaded.insert(key.to_owned());

@@ -26,6 +26,9 @@ use super::settings::Connection;
 /// Where questions about the whole server are asked: one of these is always there.
 const MAINTENANCE: [&str; 2] = ["postgres", "template1"];
 
+/// A rename must outlive a crash of the machine; with it, all that was committed before is written.
+const DURABLE: &str = "SET synchronous_commit = on; SET default_transaction_read_only = off";
+
 /// A PostgreSQL server that databases are restored into.
 #[derive(Clone, Debug)]
 pub struct PostgresqlServer {
@@ -56,7 +59,10 @@ impl PostgresqlServer {
                 continue;
             }
             match self.open(database, cancel) {
-                Ok(session) => return Ok(session),
+                Ok(mut session) => {
+                    execute(&mut session, "prepare a session", DURABLE)?;
+                    return Ok(session);
+                }
                 Err(error) if error.is_fatal() => return Err(error),
                 Err(error) => failure = failure.or(Some(error)),
             }
