@@ -118,17 +118,25 @@ impl Copier<'_> {
                 Err(CopyError::Session(SessionError::Interrupted(interrupted))) => {
                     return Err(interrupted.into());
                 }
-                Err(CopyError::Session(error)) if error.is_end() => {
-                    copied.lost = Some(format!("while table {key} was read, {}", said(&error)));
-                    return Ok(());
+                Err(CopyError::Session(SessionError::Copy { message })) => {
+                    session = match self.open(cancel) {
+                        Ok(session) => session,
+                        Err(SessionError::Interrupted(interrupted)) => {
+                            return Err(interrupted.into());
+                        }
+                        Err(error) => {
+                            copied.lost = Some(format!(
+                                "after table {key} failed ({message}), {}",
+                                said(&error)
+                            ));
+                            return Ok(());
+                        }
+                    };
+                    hint(&message)
                 }
                 Err(CopyError::Session(error)) => {
-                    // The failure ended the transaction.
-                    if let Err(error) = self.begin(&mut session) {
-                        copied.lost = Some(said(&error));
-                        return Ok(());
-                    }
-                    hint(&error)
+                    copied.lost = Some(format!("while table {key} was read, {}", said(&error)));
+                    return Ok(());
                 }
                 Err(CopyError::Content(why)) => why,
             };
@@ -158,17 +166,12 @@ impl Copier<'_> {
         let client = self.programs.client(self.connection);
         let mut session = Session::open(&client, &conninfo, cancel)?;
         session.execute(PINNED)?;
-        self.begin(&mut session)?;
-        Ok(session)
-    }
-
-    fn begin(&self, session: &mut Session) -> Result<(), SessionError> {
-        session.execute("ROLLBACK")?;
         session.execute(BEGIN)?;
         session.execute(&format!(
             "SET TRANSACTION SNAPSHOT {}",
             literal(self.snapshot)
-        ))
+        ))?;
+        Ok(session)
     }
 
     fn copy(&self, session: &mut Session, table: &Table) -> Result<TableFacts, CopyError> {
@@ -245,11 +248,10 @@ pub(super) fn said(error: &SessionError) -> String {
     }
 }
 
-/// What to do about an error of one table.
-pub(super) fn hint(error: &SessionError) -> String {
-    let said = error.to_string();
-    if error.sqlstate() == Some("42501") && said.contains("row-level security") {
+/// The server's message, with what to do about it.
+pub(super) fn hint(said: &str) -> String {
+    if said.contains("row-level security") {
         return format!("{said}; read it with a role that has BYPASSRLS: ALTER ROLE ... BYPASSRLS");
     }
-    said
+    said.to_owned()
 }

@@ -88,9 +88,6 @@ impl Job<'_> {
         let (counts, copied) = self.streams(&mut session, &cut, &queue, captured)?;
         for one in copied {
             captured.problems.extend(one.problems);
-            if let Some(why) = one.lost {
-                return Err(Stopped::Lost(why));
-            }
             captured.facts.tables.extend(one.tables);
         }
         self.compare(&counts, captured);
@@ -240,6 +237,9 @@ impl Job<'_> {
         });
         // What the sink or the operator says comes first: it is the cause of the rest.
         let copied = copied.into_iter().collect::<Result<Vec<_>, _>>()?;
+        if let Some(why) = copied.iter().find_map(|one| one.lost.clone()) {
+            return Err(Stopped::Lost(why));
+        }
         match schema {
             Ok(()) => {}
             Err(DumpError::Capture(error)) => return Err(error.into()),
@@ -348,7 +348,7 @@ impl Job<'_> {
                     self.database,
                     view.schema,
                     view.name,
-                    hint(&error)
+                    hint(&error.to_string())
                 )),
             }
         }

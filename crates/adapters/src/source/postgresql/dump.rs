@@ -53,7 +53,15 @@ impl From<CaptureError> for DumpError {
 
 impl From<ClientError> for DumpError {
     fn from(error: ClientError) -> Self {
-        Self::Program(error.to_string())
+        let said = match std::error::Error::source(&error) {
+            Some(source) => format!("{error}: {source}"),
+            None => error.to_string(),
+        };
+        // What follows is the text of a long statement.
+        let end = said
+            .find("; pg_dump: detail: Query was")
+            .unwrap_or(said.len());
+        Self::Program(said[..end].to_owned())
     }
 }
 

@@ -16,6 +16,9 @@ use crate::client::{Client, ClientError, Running};
 /// How soon an interruption is noticed while the server works, in nanoseconds.
 const ATTENTION: i64 = 100_000_000;
 
+/// How `psql` ends at an error of a statement; 2 is a lost connection.
+const STOPPED: i32 = 3;
+
 /// How much is read at once.
 const BLOCK_BYTES: usize = 256 * 1024;
 
@@ -47,6 +50,12 @@ pub enum SessionError {
         /// Five letters and digits, as in the appendix of PostgreSQL's manual.
         sqlstate: String,
         /// The server's primary message.
+        message: String,
+    },
+    /// A copy broke off, and the session with it.
+    #[error("{message}")]
+    Copy {
+        /// The server's message.
         message: String,
     },
     /// There is no connection, or not any more.
@@ -213,7 +222,10 @@ impl Session {
         self.run(sql, ";", |_| Ok::<(), SessionError>(())).map(drop)
     }
 
-    /// Copies out: hands every block of what `COPY ... TO STDOUT` yields to `take`, and returns the rows that the server says it was.
+    /// Copies out: hands every block of what `COPY ... TO STDOUT` yields to `take`, and returns the rows that the server says it was, where `psql` tells.
+    ///
+    /// A failure ends the session. That is how it is known at all: psql 15 sets none of its variables when a copy breaks off in the middle,
+    /// but it does end where it is told to stop at errors.
     pub fn copy_out<E: From<SessionError>>(
         &mut self,
         sql: &str,
@@ -225,7 +237,9 @@ impl Session {
         } else {
             "\\g |cat"
         };
-        self.run(sql, terminator, take)
+        let sql = format!("\\set ON_ERROR_STOP on\n{sql}");
+        let after = format!("{terminator}\n\\set ON_ERROR_STOP off");
+        self.run(&sql, &after, take)
     }
 
     /// Sends a statement, hands on what comes back, and tells how it ended.
@@ -362,7 +376,15 @@ impl Session {
 
     fn lost(&mut self, error: io::Error) -> SessionError {
         match self.running.take() {
-            Some(running) => SessionError::Lost(running.broken("talk to", error)),
+            Some(running) => match running.broken("talk to", error) {
+                ClientError::Failed { status, said, .. } if status.code() == Some(STOPPED) => {
+                    let (_, message) = said.rsplit_once("ERROR:").unwrap_or(("", &said));
+                    SessionError::Copy {
+                        message: message.trim().to_owned(),
+                    }
+                }
+                other => SessionError::Lost(other),
+            },
             None => SessionError::Ended,
         }
     }
