@@ -333,6 +333,20 @@ impl Look<'_> {
             ));
         }
         let missing = missing_roles(self.session, self.database)?;
+        let owner = self.database.role(&self.database.facts.owner).to_owned();
+        if !self.own.may("SUPERUSER") && !missing.contains(&owner) && no_targets.is_empty() {
+            let is_member: bool = ask(
+                self.session,
+                "look at the own role",
+                &format!("SELECT to_json(pg_has_role({}, 'MEMBER'))", literal(&owner)),
+            )?;
+            if !is_member {
+                let role = &self.own.role;
+                self.refuse(&format!(
+                    "{role:?} is no member of its owner {owner:?}; grant that, or connect as a superuser"
+                ));
+            }
+        }
         if missing.is_empty() {
             return Ok(());
         }

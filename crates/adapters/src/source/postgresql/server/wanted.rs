@@ -173,6 +173,11 @@ pub(super) fn create_roles(
         .own_roles()
         .filter(|(name, _)| missing.contains(name))
     {
+        if !is_superuser {
+            // Nobody else may give objects to a role than its members.
+            let statement = format!("GRANT {} TO CURRENT_USER", identifier(name));
+            execute(session, &format!("become a member of {name:?}"), &statement)?;
+        }
         for (group, is_admin) in &role.member_of {
             let option = if *is_admin { " WITH ADMIN OPTION" } else { "" };
             let (group, member) = (identifier(wanted.role(group)), identifier(name));
@@ -181,6 +186,9 @@ pub(super) fn create_roles(
         }
     }
     execute(session, "make roles", "COMMIT")?;
+    if !is_superuser {
+        notes.push("the role that restores was made a member of the roles that it made".to_owned());
+    }
     notes.push(format!(
         "made without passwords: {}; restore the asset with the password hashes, or set them by hand",
         missing.join(", ")
