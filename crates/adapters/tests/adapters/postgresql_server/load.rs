@@ -19,7 +19,7 @@ fn each_test_database_comes_back_under_another_name() {
         let proof = captured.prove(&server, &new, &LoadOptions::default());
         assert!(proof.failures.is_empty(), "{name}: {:?}", proof.failures);
         assert!(!proof.shown.is_empty(), "{name}");
-        assert_eq!(dump(&cluster, name), dump(&cluster, &new), "{name}");
+        assert_same(&cluster, name, &new);
         // Again: what is there is dropped first.
         captured.load_well(&server, &new);
         let proof = captured.prove(&server, &new, &LoadOptions::default());
@@ -41,7 +41,7 @@ fn text_that_is_not_utf_8_comes_back() {
     captured.load_well(&server, "new");
     let proof = captured.prove(&server, "new", &LoadOptions::default());
     assert!(proof.failures.is_empty(), "{:?}", proof.failures);
-    assert_eq!(dump(&cluster, "old_ca"), dump(&cluster, "new"));
+    assert_same(&cluster, "old_ca", "new");
 }
 
 #[test]
@@ -237,4 +237,125 @@ fn a_server_that_dies_while_loading_costs_a_load() {
     captured.load_well(&server, "new");
     let proof = captured.prove(&server, "new", &LoadOptions::default());
     assert!(proof.failures.is_empty(), "{:?}", proof.failures);
+}
+
+#[test]
+fn a_connection_that_is_lost_in_a_table_costs_a_load() {
+    let cluster = cluster();
+    let (captured, server) = (certctl(&cluster), server(&cluster));
+    let cut = |stream: &Stream, to: &mut dyn Write| {
+        if stream.path.ends_with("data/public.jobs.copy") {
+            let script = "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity \
+                WHERE datname = 'new' AND query LIKE 'COPY \"public\".\"jobs\"%'";
+            assert_eq!(cluster.psql("postgres", script).expect("ended"), "1\n");
+            to.write_all(b"1\n")
+                .map_err(CaptureError::library("write"))?;
+        }
+        Ok(())
+    };
+    let error = captured
+        .load(&server, "new", &LoadOptions::default(), &cut)
+        .expect_err("the connection is lost");
+    assert!(words(&error).contains("psql failed"), "{}", words(&error));
+    let count = cluster
+        .psql("new", "SELECT count(*) FROM jobs")
+        .expect("a count");
+    assert_eq!(count, "0\n");
+    captured.load_well(&server, "new");
+}
+
+#[test]
+fn programs_that_run_elsewhere_get_all_by_their_input() {
+    let cluster = cluster();
+    let captured = certctl(&cluster);
+    let mut connection = connection(&cluster, "postgres");
+    connection.settings.via = vec!["env".to_owned()];
+    let server = PostgresqlServer::new(connection);
+    captured.load_well(&server, "new");
+    let proof = captured.prove(&server, "new", &LoadOptions::default());
+    assert!(proof.failures.is_empty(), "{:?}", proof.failures);
+    assert_same(&cluster, "certctl", "new");
+}
+
+#[test]
+fn an_ordinary_role_restores_what_it_may() {
+    let captured = certctl(&cluster());
+    let cluster = cluster();
+    let script = "CREATE ROLE plain LOGIN; CREATE ROLE keeper LOGIN CREATEDB CREATEROLE";
+    cluster.psql("postgres", script).expect("roles");
+    let options = LoadOptions {
+        roles: [("postgres".to_owned(), "keeper".to_owned())].into(),
+        ..LoadOptions::default()
+    };
+    let wanted = WantedDatabase {
+        original: "certctl",
+        name: "certctl",
+        facts: &captured.facts,
+        options: &options,
+    };
+    let as_role = |role: &str| {
+        let url = PostgresqlUrl::parse(&cluster.url_as("postgres", role)).expect("a URL");
+        let mut connection = connection(&cluster, "postgres");
+        connection.settings.url = Some(url);
+        PostgresqlServer::new(connection)
+    };
+    let refused = as_role("plain")
+        .observe(&[wanted])
+        .expect("a look")
+        .refusals;
+    let refused = refused.join("\n");
+    for what in ["may not make databases", "may not make any"] {
+        assert!(refused.contains(what), "{what}: {refused}");
+    }
+    let server = as_role("keeper");
+    let seen = server.observe(&[wanted]).expect("a look");
+    assert!(seen.refusals.is_empty(), "{:?}", seen.refusals);
+    captured
+        .load(&server, "certctl", &options, &|_, _| Ok(()))
+        .unwrap_or_else(|error| panic!("{}", words(&error)));
+    let proof = captured.prove(&server, "certctl", &options);
+    assert!(proof.failures.is_empty(), "{:?}", proof.failures);
+    server.drop_database("certctl").expect("dropped");
+}
+
+#[test]
+fn what_a_server_lacks_is_refused() {
+    let cluster = cluster();
+    let (mut captured, server) = (certctl(&cluster), server(&cluster));
+    let of = &mut captured.facts["databases"]["certctl"];
+    of["tablespace"] = "fast".into();
+    of["collate"] = "xx_NOWHERE.UTF-8".into();
+    of["extensions"]["no_such"] = serde_json::json!({ "version": "1.0", "schema": "public" });
+    of["extensions"]["pgcrypto"]["version"] = "0.1".into();
+    captured.facts["server"]["version_num"] = 990_000.into();
+    let options = LoadOptions {
+        tables: ["nothing".to_owned()].into(),
+        roles: [("certctl_app".to_owned(), "nobody".to_owned())].into(),
+    };
+    let name = "x".repeat(64);
+    let wanted = WantedDatabase {
+        original: "certctl",
+        name: &name,
+        facts: &captured.facts,
+        options: &options,
+    };
+    let seen = server.observe(&[wanted]).expect("a look");
+    let refused = seen.refusals.join("\n");
+    for what in [
+        "64 bytes",
+        "PostgreSQL 99",
+        "locale",
+        "no_such",
+        "\"fast\"",
+        "nobody",
+        "nothing",
+    ] {
+        assert!(refused.contains(what), "{what}: {refused}");
+    }
+    assert_eq!(seen.refusals.len(), 7, "{refused}");
+    assert!(
+        seen.warnings.join("\n").contains("0.1"),
+        "{:?}",
+        seen.warnings
+    );
 }

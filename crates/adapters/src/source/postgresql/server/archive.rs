@@ -213,16 +213,6 @@ pub fn after_rows(
     Ok(toc.to_custom())
 }
 
-/// The materialised views of a schema in an order in which they can be refreshed, as schema and name.
-pub fn materialized_views(schema: &[u8]) -> Result<Vec<(String, String)>, ArchiveError> {
-    let toc = Toc::read(schema)?;
-    let views = toc.entries.iter();
-    Ok(views
-        .filter(|entry| is_one_of(entry, VIEWS))
-        .map(|entry| (text(entry.schema.as_ref()), text(entry.tag.as_ref())))
-        .collect())
-}
-
 /// The version of the `pg_dump` that wrote an archive.
 pub fn dump_version(schema: &[u8]) -> Result<Option<String>, ArchiveError> {
     let toc = Toc::read(schema)?;
@@ -250,9 +240,10 @@ const VIEWS: &[&str] = &["MATERIALIZED VIEW"];
 
 fn copy_statement(table: &TableData<'_>, encoding: &str) -> String {
     let columns: Vec<String> = table.columns.iter().map(|name| identifier(name)).collect();
-    let columns = match columns.is_empty() {
-        true => String::new(),
-        false => format!(" ({})", columns.join(", ")),
+    let columns = if columns.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", columns.join(", "))
     };
     let name = qualified(table.schema, table.name);
     let encoding = literal(encoding);

@@ -9,6 +9,8 @@ use std::io::{Read as _, Write as _};
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use strongroom_core::format::manifest::Stream;
 use strongroom_core::private_file;
 use strongroom_core::source::CaptureError;
@@ -21,12 +23,15 @@ use super::super::programs::Programs;
 use super::super::session::identifier;
 use super::archive::{self, ArchiveError, SequenceData};
 use super::rows::{Rows, failed, load_script};
-use super::wanted::{Wanted, create_database, create_roles};
+use super::wanted::{NO_MAPPING, Wanted, create_database, create_roles};
 use super::{PostgresqlServer, execute, swap};
-use crate::client::Client;
+use crate::client::{Client, Running};
 
 /// Statements that are sent at once.
 const STATEMENTS_AT_ONCE: usize = 200;
+
+/// How soon an interruption is noticed, in nanoseconds.
+const ATTENTION: i64 = 100_000_000;
 
 /// A load that has begun.
 pub(super) struct Load<'l> {
@@ -57,6 +62,12 @@ impl<'l> Load<'l> {
             job.database.facts,
             job.database.options,
         )?;
+        if wanted.mapped_roles().next().is_some() && wanted.facts.large_objects > 0 {
+            return Err(server.unsuitable(
+                NO_MAPPING.to_owned(),
+                "Make the roles of the backup on the server, restore, and reassign afterwards (REASSIGN OWNED).",
+            ));
+        }
         swap::drop_database(server, job.name, cancel)?;
         let mut session = server.maintenance(&[job.name], cancel)?;
         let programs = Programs::find(
@@ -142,7 +153,7 @@ impl<'l> Load<'l> {
             columns: &columns,
             has_others: relation.extension.is_some(),
             encoding: &self.facts().encoding,
-            rows: facts.and_then(strongroom_core::source::tables::TableFacts::rows),
+            expected: facts.and_then(strongroom_core::source::tables::TableFacts::rows),
         }
         .load(content)?;
         self.state().loaded.insert(key.to_owned());
@@ -171,11 +182,31 @@ impl<'l> Load<'l> {
             return Err(failed(running.broken("load a schema with", error)));
         }
         drop(stdin);
-        let mut said = Vec::new();
-        if let Err(error) = running.stdout().read_to_end(&mut said) {
-            return Err(failed(running.broken("load a schema with", error)));
+        self.wait(running)
+    }
+
+    /// Waits for a program that says nothing of interest; killed when the operator interrupts.
+    fn wait(&self, mut running: Running) -> Result<(), CaptureError> {
+        let mut stdout = running.stdout();
+        let mut block = [0; 4096];
+        loop {
+            self.job.database.cancel.check()?;
+            let timeout = Timespec {
+                tv_sec: 0,
+                tv_nsec: ATTENTION,
+            };
+            let polled = poll(&mut [PollFd::new(&stdout, PollFlags::IN)], Some(&timeout));
+            let read = match polled {
+                Ok(0) | Err(Errno::INTR) => continue,
+                Ok(_) => stdout.read(&mut block),
+                Err(error) => Err(error.into()),
+            };
+            match read {
+                Ok(0) => return running.finish().map_err(failed),
+                Ok(_) => {}
+                Err(error) => return Err(failed(running.broken("read from", error))),
+            }
         }
-        running.finish().map_err(failed)
     }
 
     /// Everything that was captured and asked for must have been loaded.
@@ -322,8 +353,9 @@ impl Load<'_> {
             &jobs,
         ];
         let arguments = [&arguments[..], &["--dbname", &self.conninfo]].concat();
-        self.client.output("vacuumdb", &arguments).map_err(failed)?;
-        Ok(())
+        let mut running = self.client.start("vacuumdb", &arguments).map_err(failed)?;
+        drop(running.stdin());
+        self.wait(running)
     }
 }
 

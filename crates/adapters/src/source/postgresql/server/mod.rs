@@ -1,7 +1,31 @@
 //! Restores databases into a PostgreSQL server: the port [`strongroom_core::source::server`].
 //!
-//! Everything goes through the stock programs: `psql` for questions and rows, `pg_restore` for the schema. Nothing here takes
-//! a backup, and nothing touches a live database but [`swap`].
+//! Everything goes through the stock programs: `psql` for questions and rows, `pg_restore` for the schema, `vacuumdb` for statistics.
+//! Nothing here takes a backup, and nothing touches a live database but [`swap`].
+//!
+//! # A load
+//!
+//! 1. What lies under the name is dropped, missing roles are made (all or none, without passwords), then the database.
+//! 2. The schema, taken apart by [`archive`]: what rows need goes to `pg_restore --exit-on-error`. What every new database has is left
+//!    out, so that no error has to be tolerated. Privileges wait for the end, so that an owner without `INSERT` hinders nothing.
+//! 3. Rows, several tables at a time ([`rows`]): one transaction a table, emptied first, frozen at once, committed when
+//!    the content has ended well and the server has counted what was captured.
+//! 4. Sequences; indexes, constraints, triggers and privileges by `pg_restore`; materialised views in their order; settings, grants and
+//!    comment of the database; statistics.
+//!
+//! With single tables the schema is whole and foreign keys are left out. Other roles take the place of those of the backup by new
+//! names in the archive, not by reassigning: what roles of the same name own in other databases is not touched.
+//!
+//! # A swap
+//!
+//! | live | new | old | what it is | `swap_in` | `swap_back` |
+//! |---|---|---|---|---|---|
+//! | open | yes | no | not begun, or undone | swaps | nothing |
+//! | closed | yes | no | interrupted before the renames | swaps | opens live |
+//! | closed | no | closed | interrupted after the renames | opens live | swaps |
+//! | open | no | closed | done | nothing | swaps |
+//! | no | yes | no | the name was free | renames, and leaves a mark in `keep` | nothing |
+//! | open | no | no | signed off; or the name was free, by the mark | nothing | by the mark: renames |
 
 pub mod archive;
 mod load;
@@ -25,6 +49,9 @@ use super::settings::Connection;
 
 /// Where questions about the whole server are asked: one of these is always there.
 const MAINTENANCE: [&str; 2] = ["postgres", "template1"];
+
+/// A rename must outlive a crash of the machine; with it, all that was committed before is written.
+const DURABLE: &str = "SET synchronous_commit = on; SET default_transaction_read_only = off";
 
 /// A PostgreSQL server that databases are restored into.
 #[derive(Clone, Debug)]
@@ -56,7 +83,10 @@ impl PostgresqlServer {
                 continue;
             }
             match self.open(database, cancel) {
-                Ok(session) => return Ok(session),
+                Ok(mut session) => {
+                    execute(&mut session, "prepare a session", DURABLE)?;
+                    return Ok(session);
+                }
                 Err(error) if error.is_fatal() => return Err(error),
                 Err(error) => failure = failure.or(Some(error)),
             }

@@ -9,7 +9,7 @@ use strongroom_core::source::server::{DatabaseSeen, ServerSeen, WantedDatabase};
 
 use super::super::programs::Programs;
 use super::super::session::{Session, SessionError, literal};
-use super::wanted::{Wanted, missing_of, missing_roles};
+use super::wanted::{NO_MAPPING, Wanted, missing_of, missing_roles};
 use super::{PostgresqlServer, ask};
 
 /// Longer names are cut off by the server.
@@ -26,9 +26,16 @@ struct Own {
     version: String,
     is_standby: bool,
     role: String,
-    is_superuser: bool,
-    creates_databases: bool,
-    creates_roles: bool,
+    /// `SUPERUSER`, `CREATEDB`, `CREATEROLE`, as far as it has them or what they give.
+    rights: Vec<String>,
+}
+
+impl Own {
+    fn may(&self, right: &str) -> bool {
+        self.rights
+            .iter()
+            .any(|one| one == right || one == "SUPERUSER")
+    }
 }
 
 pub(super) fn observe(
@@ -40,8 +47,9 @@ pub(super) fn observe(
         &mut session,
         "look at the server",
         "SELECT json_build_object('version', split_part(current_setting('server_version'), ' ', 1), \
-         'is_standby', pg_is_in_recovery(), 'role', current_user, 'is_superuser', rolsuper, \
-         'creates_databases', rolcreatedb OR rolsuper, 'creates_roles', rolcreaterole OR rolsuper) \
+         'is_standby', pg_is_in_recovery(), 'role', current_user, 'rights', array_remove(ARRAY[\
+         CASE WHEN rolsuper THEN 'SUPERUSER' END, CASE WHEN rolcreatedb THEN 'CREATEDB' END, \
+         CASE WHEN rolcreaterole THEN 'CREATEROLE' END], NULL)) \
          FROM pg_catalog.pg_roles WHERE rolname = current_user",
     )?;
     let mut seen = ServerSeen {
@@ -57,7 +65,7 @@ pub(super) fn observe(
             "the server is a standby and takes no writes; restore into its primary".to_owned(),
         );
     }
-    if !own.creates_databases {
+    if !own.may("CREATEDB") {
         seen.refusals.push(format!(
             "role {:?} may not make databases; grant it CREATEDB, or connect as another role",
             own.role
@@ -313,6 +321,9 @@ impl Look<'_> {
                 unknown.join(", ")
             ));
         }
+        if self.database.mapped_roles().next().is_some() && self.database.facts.large_objects > 0 {
+            self.refuse(NO_MAPPING);
+        }
         let targets: Vec<&String> = self.database.mapped_roles().map(|(_, to)| to).collect();
         let no_targets = missing_of(self.session, &targets)?;
         if !no_targets.is_empty() {
@@ -322,11 +333,25 @@ impl Look<'_> {
             ));
         }
         let missing = missing_roles(self.session, self.database)?;
+        let owner = self.database.role(&self.database.facts.owner).to_owned();
+        if !self.own.may("SUPERUSER") && !missing.contains(&owner) && no_targets.is_empty() {
+            let is_member: bool = ask(
+                self.session,
+                "look at the own role",
+                &format!("SELECT to_json(pg_has_role({}, 'MEMBER'))", literal(&owner)),
+            )?;
+            if !is_member {
+                let role = &self.own.role;
+                self.refuse(&format!(
+                    "{role:?} is no member of its owner {owner:?}; grant that, or connect as a superuser"
+                ));
+            }
+        }
         if missing.is_empty() {
             return Ok(());
         }
         let names = missing.join(", ");
-        if self.own.creates_roles {
+        if self.own.may("CREATEROLE") {
             self.warn(&format!(
                 "these roles will be made, without passwords: {names}"
             ));
@@ -345,7 +370,7 @@ impl Look<'_> {
             self.refuse(&format!("the backup has no rows of {unknown:?}"));
         }
         let facts = &self.database.facts;
-        if !self.own.is_superuser && !facts.event_triggers.is_empty() {
+        if !self.own.may("SUPERUSER") && !facts.event_triggers.is_empty() {
             let names = facts.event_triggers.join(", ");
             let role = &self.own.role;
             self.refuse(&format!(

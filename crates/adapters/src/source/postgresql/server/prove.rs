@@ -293,10 +293,10 @@ fn read_tables(
         let workers: Vec<_> = (0..server.jobs().min(tables.len()))
             .map(|_| scope.spawn(work))
             .collect();
-        workers
+        let mut ends = workers
             .into_iter()
-            .map(|worker| worker.join().expect("no worker panics"))
-            .collect::<Result<(), CaptureError>>()
+            .map(|worker| worker.join().expect("no worker panics"));
+        ends.try_for_each(|end| end)
     })?;
     Ok(read.into_inner().unwrap_or_else(PoisonError::into_inner))
 }

@@ -33,7 +33,7 @@ pub(super) struct Rows<'a> {
     /// The encoding of the text.
     pub(super) encoding: &'a str,
     /// How many rows there must be, if that is known.
-    pub(super) rows: Option<u64>,
+    pub(super) expected: Option<u64>,
 }
 
 impl Rows<'_> {
@@ -76,7 +76,7 @@ impl Rows<'_> {
                 "psql does not tell how many rows were loaded".to_owned(),
             )
         })?;
-        for expected in [Some(ends.lines), self.rows].into_iter().flatten() {
+        for expected in [Some(ends.lines), self.expected].into_iter().flatten() {
             if loaded != expected {
                 let why = format!("{expected} rows were captured and {loaded} were loaded");
                 return Err(wrong(self.table, why));

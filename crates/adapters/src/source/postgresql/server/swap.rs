@@ -5,6 +5,7 @@
 //! crash of this program: every step here opens again what should be open. A database that is kept stays closed, so that
 //! nobody writes into it by mistake.
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use strongroom_core::cancel::Cancel;
@@ -311,11 +312,10 @@ fn open_if_there(session: &mut Session, name: &str) -> Result<(), CaptureError> 
 
 /// Tells that there was no live database before.
 fn marker(names: &SwapNames<'_>) -> PathBuf {
-    let name: String = names
-        .live
-        .bytes()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let mut name = String::new();
+    for byte in names.live.bytes() {
+        let _ = write!(name, "{byte:02x}");
+    }
     names.keep.join(format!("was-not-there-{name}"))
 }
 

@@ -1,6 +1,8 @@
 //! What a restore wants of a server: the facts of one database, under the names that were asked for; and how its roles and
 //! the database itself are made.
 
+use std::fmt::Write as _;
+
 use strongroom_core::source::CaptureError;
 use strongroom_core::source::server::LoadOptions;
 
@@ -10,6 +12,10 @@ use super::{ask, execute};
 
 /// What only a superuser may give.
 const SUPERUSER_ATTRIBUTES: [&str; 3] = ["SUPERUSER", "REPLICATION", "BYPASSRLS"];
+
+/// The script of the large objects names roles in statements that nobody rewrites yet.
+pub(super) const NO_MAPPING: &str =
+    "it has large objects, whose owners keep their names: other roles cannot take their place";
 
 /// Locale providers can be named from here on.
 const PROVIDERS_SINCE: u32 = 15;
@@ -157,9 +163,9 @@ pub(super) fn create_roles(
         }
         let given: Vec<&str> = given.iter().map(|word| word.as_str()).collect();
         let mut statement = format!("CREATE ROLE {} {}", identifier(name), given.join(" "));
-        statement.push_str(&format!(" CONNECTION LIMIT {}", role.connection_limit));
+        let _ = write!(statement, " CONNECTION LIMIT {}", role.connection_limit);
         if let Some(until) = &role.valid_until {
-            statement.push_str(&format!(" VALID UNTIL {}", literal(until)));
+            let _ = write!(statement, " VALID UNTIL {}", literal(until));
         }
         execute(session, &format!("make role {name:?}"), &statement)?;
     }
@@ -167,6 +173,11 @@ pub(super) fn create_roles(
         .own_roles()
         .filter(|(name, _)| missing.contains(name))
     {
+        if !is_superuser {
+            // Nobody else may give objects to a role than its members.
+            let statement = format!("GRANT {} TO CURRENT_USER", identifier(name));
+            execute(session, &format!("become a member of {name:?}"), &statement)?;
+        }
         for (group, is_admin) in &role.member_of {
             let option = if *is_admin { " WITH ADMIN OPTION" } else { "" };
             let (group, member) = (identifier(wanted.role(group)), identifier(name));
@@ -175,6 +186,9 @@ pub(super) fn create_roles(
         }
     }
     execute(session, "make roles", "COMMIT")?;
+    if !is_superuser {
+        notes.push("the role that restores was made a member of the roles that it made".to_owned());
+    }
     notes.push(format!(
         "made without passwords: {}; restore the asset with the password hashes, or set them by hand",
         missing.join(", ")
@@ -203,13 +217,13 @@ pub(super) fn create_database(
             "b" => ("builtin", "BUILTIN_LOCALE"),
             _ => ("libc", ""),
         };
-        statement.push_str(&format!(" LOCALE_PROVIDER {provider}"));
+        let _ = write!(statement, " LOCALE_PROVIDER {provider}");
         if let (Some(value), false) = (&facts.locale, locale.is_empty()) {
-            statement.push_str(&format!(" {locale} {}", literal(value)));
+            let _ = write!(statement, " {locale} {}", literal(value));
         }
     }
     if facts.tablespace != "pg_default" {
-        statement.push_str(&format!(" TABLESPACE {}", identifier(&facts.tablespace)));
+        let _ = write!(statement, " TABLESPACE {}", identifier(&facts.tablespace));
     }
     execute(session, &format!("make database {name:?}"), &statement)
 }
