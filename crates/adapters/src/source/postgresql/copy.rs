@@ -58,10 +58,24 @@ impl Gate {
         self.changed.notify_all();
     }
 
+    /// Sends everybody home, unless the gate was opened before, when this is dropped: nobody waits for a thread that is gone.
+    pub(super) const fn closing(&self) -> Closing<'_> {
+        Closing(self)
+    }
+
     fn pass(&self) -> bool {
         let state = self.state.lock().expect("nobody panics at the gate");
         let state = self.changed.wait_while(state, |state| state.is_none());
         state.expect("nobody panics at the gate").unwrap_or(false)
+    }
+}
+
+/// Closes a gate for good.
+pub(super) struct Closing<'g>(&'g Gate);
+
+impl Drop for Closing<'_> {
+    fn drop(&mut self) {
+        self.0.open(false);
     }
 }
 

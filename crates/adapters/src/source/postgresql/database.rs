@@ -214,6 +214,7 @@ impl Job<'_> {
         let seconds = captured.facts.cut.seconds;
         let (schema, counts, copied) = std::thread::scope(|scope| {
             let schema = scope.spawn(|| {
+                let _closing = gate.closing();
                 let done = self.schema(cut, &text, seconds);
                 if done.is_err() {
                     stop.store(true, Ordering::Relaxed);
