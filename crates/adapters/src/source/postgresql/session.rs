@@ -237,7 +237,8 @@ impl Session {
         } else {
             "\\g |cat"
         };
-        let sql = format!("\\set ON_ERROR_STOP on\n{sql}");
+        // The first statement sets the count to 0, where this psql does not set it for a copy.
+        let sql = format!("SET search_path = '';\n\\set ON_ERROR_STOP on\n{sql}");
         let after = format!("{terminator}\n\\set ON_ERROR_STOP off");
         self.run(&sql, &after, take)
     }

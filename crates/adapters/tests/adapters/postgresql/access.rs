@@ -92,6 +92,32 @@ fn passwords_arrive_and_are_never_shown() {
 }
 
 #[test]
+fn a_service_file_names_the_server() {
+    let cluster = cluster();
+    cluster.create_database("a=b 'c'").expect("creates");
+    let directory = tempfile::tempdir().expect("a directory");
+    let service_file = directory.path().join("services");
+    let services = format!(
+        "[ca]\nhost={}\nport={}\nuser=postgres\ndbname=postgres\n",
+        cluster.socket_directory().display(),
+        cluster.port()
+    );
+    file(&service_file, &services, 0o600);
+    let mut connection = connection("postgresql://");
+    connection.settings.url = None;
+    connection.settings.service = Some("ca".to_owned());
+    let variable = format!("PGSERVICEFILE={}", service_file.display());
+    connection.settings.via = vec!["env".to_owned(), variable];
+    connection.programs = cluster.programs().map(Path::to_owned);
+    let capture = captured(&connection, &RecordingSink::new()).expect("is captured");
+    assert!(facts(&capture).databases.contains_key("postgres"));
+    connection.settings.databases = vec!["a=b 'c'".to_owned()];
+    let capture = captured(&connection, &RecordingSink::new()).expect("is captured");
+    assert_eq!(capture.problems, Vec::<String>::new());
+    assert!(facts(&capture).databases.contains_key("a=b 'c'"));
+}
+
+#[test]
 fn a_client_that_is_too_old_is_told() {
     let cluster = cluster();
     let mut connection = connection(&cluster.url("postgres"));

@@ -5,13 +5,14 @@
     reason = "the tests run stock programs on files, as an operator does by hand"
 )]
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use strongroom_adapters::source::postgresql::facts::RelationKind;
+use strongroom_adapters::source::postgresql::facts::{DatabaseFacts, RelationKind};
 use strongroom_adapters::source::postgresql::{FactsMode, NewestColumn, PostgresqlRestorer};
 use strongroom_adapters::throwaway::postgresql::Cluster;
-use strongroom_core::source::{Class, RestoredAsset, Restorer as _};
+use strongroom_core::source::{Capture, Class, RestoredAsset, Restorer as _};
 use strongroom_testkit::fixtures;
 use strongroom_testkit::recording_sink::RecordingSink;
 
@@ -36,6 +37,34 @@ fn every_shape_is_captured_and_loads_by_hand() {
     assert_eq!(capture.problems, Vec::<String>::new());
     let facts = facts(&capture);
     let database = &facts.databases["shapes"];
+    has_every_shape(database);
+    let all = streams(&sink);
+    lie_in_order(&sink, &all);
+
+    let again = RecordingSink::new();
+    let capture_again = captured(&connection, &again).expect("is captured again");
+    let facts_again = super::facts(&capture_again);
+    assert_eq!(facts_again.databases["shapes"].tables, database.tables);
+    for (path, content) in streams(&again) {
+        // The archive holds its time; plain dumps a key of their own.
+        if path.contains("/data") {
+            assert!(content == all[&path], "{path}");
+        }
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    prove_files(directory.path(), &capture, &sink);
+
+    load_by_hand(&cluster, &directory.path().join("shapes"), "loaded");
+    let loaded = super::connection(&cluster.url("loaded"));
+    let capture = captured(&loaded, &RecordingSink::new()).expect("is captured");
+    let restored = &super::facts(&capture).databases["loaded"];
+    assert_eq!(restored.tables, database.tables);
+    assert_eq!(restored.sequences, database.sequences);
+    assert_eq!(restored.materialized_views, database.materialized_views);
+    assert_eq!(restored.large_objects, database.large_objects);
+}
+
+fn has_every_shape(database: &DatabaseFacts) {
     assert_eq!(database.large_objects, 3);
     assert_eq!(database.replication_slots, ["a_slot"]);
     assert_eq!(database.publications, ["every_table", "some_tables"]);
@@ -76,7 +105,9 @@ fn every_shape_is_captured_and_loads_by_hand() {
         assert!(database.roles.contains_key(role), "{role}");
     }
     assert!(database.roles["shapes_tenant"].member_of["shapes_reader"]);
-    let all = streams(&sink);
+}
+
+fn lie_in_order(sink: &RecordingSink, all: &BTreeMap<String, Vec<u8>>) {
     let order: Vec<String> = sink
         .recorded()
         .iter()
@@ -94,20 +125,11 @@ fn every_shape_is_captured_and_loads_by_hand() {
     let hostile =
         String::from_utf8_lossy(&all["/shapes/data/public.hostile_text.copy"]).into_owned();
     assert!(hostile.contains("3\t\\\\N\t\\\\x5c4e\n"), "{hostile}");
+}
 
-    let again = RecordingSink::new();
-    let capture_again = captured(&connection, &again).expect("is captured again");
-    let facts_again = super::facts(&capture_again);
-    assert_eq!(facts_again.databases["shapes"].tables, database.tables);
-    for (path, content) in streams(&again) {
-        // The archive holds its time; plain dumps a key of their own.
-        if path.ends_with(".copy") || path.ends_with("data.sql") {
-            assert!(content == all[&path], "{path}");
-        }
-    }
-
-    let directory = tempfile::tempdir().expect("a directory");
-    let files = write(directory.path(), &sink);
+/// Leaves the files in `directory`.
+fn prove_files(directory: &Path, capture: &Capture, sink: &RecordingSink) {
+    let files = write(directory, sink);
     let asset = RestoredAsset {
         settings: &serde_json::Value::Null,
         facts: &capture.facts,
@@ -121,25 +143,36 @@ fn every_shape_is_captured_and_loads_by_hand() {
     std::fs::write(hostile, "1\t\\N\t\\N\n").expect("writes");
     let damaged = PostgresqlRestorer.prove(&asset).expect("is looked at");
     assert_eq!(damaged.failures.len(), 1, "{damaged:?}");
-    let files = write(directory.path(), &sink);
+    let files = write(directory, sink);
     assert!(!files.is_empty());
+}
 
-    load_by_hand(&cluster, &directory.path().join("shapes"), "loaded");
-    let loaded = super::connection(&cluster.url("loaded"));
-    let capture = captured(&loaded, &RecordingSink::new()).expect("is captured");
-    let restored = &super::facts(&capture).databases["loaded"];
-    assert_eq!(restored.tables, database.tables);
-    assert_eq!(restored.sequences, database.sequences);
-    assert_eq!(restored.materialized_views, database.materialized_views);
-    assert_eq!(restored.large_objects, database.large_objects);
+#[test]
+fn of_an_extension_only_its_configuration_is_captured() {
+    let cluster = cluster();
+    // As a script of an extension does with pg_extension_config_dump().
+    cluster
+        .psql(
+            "postgres",
+            "CREATE EXTENSION hstore; CREATE TABLE configured (n int, t text); CREATE TABLE fixed (n int); \
+             INSERT INTO configured SELECT n, 'x' FROM generate_series(1, 10) AS n; \
+             ALTER EXTENSION hstore ADD TABLE configured; ALTER EXTENSION hstore ADD TABLE fixed; \
+             UPDATE pg_extension SET extconfig = ARRAY['configured'::regclass::oid], extcondition = ARRAY['WHERE n > 7'] WHERE extname = 'hstore';",
+        )
+        .expect("fills");
+    let sink = RecordingSink::new();
+    let capture = captured(&connection(&cluster.url("postgres")), &sink).expect("is captured");
+    assert_eq!(capture.problems, Vec::<String>::new());
+    let database = &facts(&capture).databases["postgres"];
+    assert_eq!(database.tables["public.configured"].rows(), Some(3));
+    assert!(!database.tables.contains_key("public.fixed"));
+    let rows = sink.content("/postgres/data/public.configured.copy");
+    assert_eq!(rows.as_deref(), Some(&b"8\tx\n9\tx\n10\tx\n"[..]));
 }
 
 /// Writes the streams as files, and returns where.
-fn write(
-    directory: &Path,
-    sink: &RecordingSink,
-) -> std::collections::BTreeMap<std::path::PathBuf, std::path::PathBuf> {
-    let mut files = std::collections::BTreeMap::new();
+fn write(directory: &Path, sink: &RecordingSink) -> BTreeMap<PathBuf, PathBuf> {
+    let mut files = BTreeMap::new();
     for recorded in sink.recorded() {
         let path = directory.join(recorded.entry.path.strip_prefix("/").expect("is absolute"));
         std::fs::create_dir_all(path.parent().expect("has a parent")).expect("creates");
@@ -208,8 +241,17 @@ fn databases_of_one_server_and_its_roles() {
             "CREATE ROLE hashed LOGIN PASSWORD 'planted-hash';",
         )
         .expect("makes a role");
+    cluster
+        .psql(
+            "certctl",
+            "CREATE TABLE one_large_value AS SELECT convert_to(repeat('0123456789abcdef', 30 * 65536), 'SQL_ASCII') AS b;",
+        )
+        .expect("fills");
     let mut connection = connection(&cluster.url("postgres"));
-    connection.settings.databases = vec!["certctl".to_owned(), "old_ca".to_owned()];
+    let odd = "it's \"a\" = b/c%d";
+    cluster.create_database(odd).expect("creates");
+    let databases = [odd, "certctl", "old_ca"];
+    connection.settings.databases = databases.map(str::to_owned).to_vec();
     connection.settings.facts = FactsMode::Counts;
     let newest = "certctl.public.certificate_versions.created_at".to_owned();
     connection.settings.newest = vec![NewestColumn::try_from(newest).expect("is a column")];
@@ -237,6 +279,9 @@ fn databases_of_one_server_and_its_roles() {
             .is_empty()
     );
     let all = streams(&sink);
+    assert!(all.contains_key("/it%27s%20%22a%22%20%3D%20b%2Fc%25d/schema.dump"));
+    let large = &all["/certctl/data/public.one_large_value.copy"];
+    assert_eq!(large.len(), 4 + 2 * 30 * 1024 * 1024);
     // In the encoding of the database: AE OE UE.
     assert_eq!(
         all["/old_ca/data/public.pr\u{fc}fung.copy"],
