@@ -89,6 +89,24 @@ fn a_name_that_was_free_is_free_again_after_an_undo() {
 }
 
 #[test]
+fn a_name_that_was_taken_meanwhile_keeps_its_database() {
+    let (cluster, keep) = (cluster(), tempfile::tempdir().expect("a directory"));
+    let (server, names) = (server(&cluster), names(keep.path()));
+    make(&cluster, names.new, "restored");
+    // Interrupted after the mark and before the rename; then somebody makes a database of that name.
+    let mark = keep.path().join("was-not-there-6361");
+    strongroom_core::private_file::create_new(&mark).expect("a mark");
+    make(&cluster, names.live, "before");
+    server.swap_in(&names).expect("swapped");
+    assert!(!mark.exists());
+    server.swap_back(&names).expect("swapped back");
+    server.drop_database(names.new).expect("dropped");
+    server.swap_back(&names).expect("nothing is left to do");
+    assert_eq!(says(&cluster, names.live), "before");
+    assert_eq!(databases(&cluster), "ca true");
+}
+
+#[test]
 fn applications_that_connect_again_and_again_do_not_hinder() {
     let (cluster, keep) = (cluster(), tempfile::tempdir().expect("a directory"));
     let (server, names) = (server(&cluster), names(keep.path()));

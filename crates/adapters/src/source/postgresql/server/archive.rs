@@ -172,7 +172,27 @@ pub fn directory_archive(
     })
 }
 
-/// The part of a schema that rows need, without privileges; roles by their new names.
+/// The schemas of a database with their privileges: to own anything in a schema, a role must be allowed to create there.
+pub fn schemas(schema: &[u8], roles: &BTreeMap<String, String>) -> Result<Vec<u8>, ArchiveError> {
+    let mut toc = Toc::read(schema)?;
+    let made: BTreeSet<i64> = toc
+        .entries
+        .iter()
+        .filter(|entry| is_one_of(entry, SCHEMAS))
+        .map(|entry| entry.dump_id)
+        .collect();
+    toc.entries.retain(|entry| {
+        let tag = entry.tag.as_deref().unwrap_or_default();
+        // Every new database has that one; the schemas of extensions come with those.
+        let is_there = tag == b"SCHEMA public" || entry.needs.iter().any(|id| made.contains(id));
+        let is_of_schema = tag.starts_with(b"SCHEMA ") && is_one_of(entry, &["ACL"]);
+        (is_one_of(entry, SCHEMAS) && !is_already_there(entry)) || (is_of_schema && is_there)
+    });
+    roles::rename(&mut toc, roles);
+    Ok(toc.to_custom())
+}
+
+/// The part of a schema that rows need, without [`schemas`] and privileges; roles by their new names.
 pub fn before_rows(
     schema: &[u8],
     roles: &BTreeMap<String, String>,
@@ -181,7 +201,7 @@ pub fn before_rows(
     let place = post_data_begins(&toc.entries);
     toc.entries.truncate(place);
     toc.entries
-        .retain(|entry| !is_already_there(entry) && !is_one_of(entry, PRIVILEGES));
+        .retain(|entry| !is_already_there(entry) && !is_one_of(entry, LEFT_BEFORE_ROWS));
     roles::rename(&mut toc, roles);
     Ok(toc.to_custom())
 }
@@ -233,6 +253,11 @@ pub fn set_sequence(sequence: &SequenceData<'_>) -> String {
 pub fn qualified(schema: &str, name: &str) -> String {
     format!("{}.{}", identifier(schema), identifier(name))
 }
+
+/// What does not belong to the part that rows need.
+const LEFT_BEFORE_ROWS: &[&str] = &["ACL", "DEFAULT ACL", "SCHEMA"];
+
+const SCHEMAS: &[&str] = &["SCHEMA"];
 
 /// What COPY text can be loaded into.
 const TABLES: &[&str] = &["TABLE", "FOREIGN TABLE"];

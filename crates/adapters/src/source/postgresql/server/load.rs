@@ -123,6 +123,8 @@ impl<'l> Load<'l> {
             ));
         }
         let roles = &self.job.database.options.roles;
+        let schemas = archive::schemas(&schema, roles).map_err(unreadable)?;
+        self.pg_restore("schemas.dump", &schemas)?;
         let before = archive::before_rows(&schema, roles).map_err(unreadable)?;
         self.pg_restore("before-rows.dump", &before)?;
         self.state().schema = schema;

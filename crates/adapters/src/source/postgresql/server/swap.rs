@@ -6,7 +6,7 @@
 //! nobody writes into it by mistake.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use strongroom_core::cancel::Cancel;
 use strongroom_core::private_file;
@@ -32,7 +32,11 @@ pub(super) fn swap_in(
     let (live, new, old) = (names.live, names.new, names.old);
     let mut session = server.maintenance(&[live, new, old], &Cancel::default())?;
     if exists(&mut session, new)? {
-        if !exists(&mut session, live)? {
+        let has_old = exists(&mut session, old)?;
+        if !exists(&mut session, live)? && has_old {
+            // Not by a swap, which renames both or none; what is kept can be put back all the same.
+            rename(server, &mut session, &[(new, live)])?;
+        } else if !exists(&mut session, live)? {
             // What an undo must know: there was nothing to put back.
             let marker = marker(names);
             private_file::create_or_truncate(&marker)
@@ -40,12 +44,13 @@ pub(super) fn swap_in(
                 .and_then(|()| private_file::sync_parent(&marker))
                 .map_err(CaptureError::io("write", &marker))?;
             rename(server, &mut session, &[(new, live)])?;
-        } else if exists(&mut session, old)? {
+        } else if has_old {
             return Err(server.unsuitable(
                 format!("there is a database {old:?} already, so {live:?} cannot be kept under that name"),
                 "Find out whose it is; rename or drop it, then resume the restore.",
             ));
         } else {
+            forget(&marker(names))?;
             allow_connections(&mut session, live, false)?;
             let renamed = rename(server, &mut session, &[(live, old), (new, live)]);
             if renamed.is_err() {
@@ -71,6 +76,7 @@ pub(super) fn swap_back(
     let has_live = exists(&mut session, live)?;
     let has_new = exists(&mut session, new)?;
     if exists(&mut session, old)? {
+        forget(&marker)?;
         let mut renames = vec![(old, live)];
         if has_live {
             if has_new {
@@ -94,9 +100,7 @@ pub(super) fn swap_back(
     if marker.exists() && has_live && !has_new {
         rename(server, &mut session, &[(live, new)])?;
     }
-    if marker.exists() {
-        std::fs::remove_file(&marker).map_err(CaptureError::io("remove", &marker))?;
-    }
+    forget(&marker)?;
     // Also where an earlier call, or an interrupted swap, left it closed.
     open_if_there(&mut session, live)?;
     open_if_there(&mut session, new)
@@ -317,6 +321,15 @@ fn marker(names: &SwapNames<'_>) -> PathBuf {
         let _ = write!(name, "{byte:02x}");
     }
     names.keep.join(format!("was-not-there-{name}"))
+}
+
+fn forget(marker: &Path) -> Result<(), CaptureError> {
+    if marker.exists() {
+        std::fs::remove_file(marker)
+            .and_then(|()| private_file::sync_parent(marker))
+            .map_err(CaptureError::io("remove", marker))?;
+    }
+    Ok(())
 }
 
 fn missing(server: &PostgresqlServer, names: &[&str]) -> CaptureError {

@@ -284,3 +284,44 @@ impl Writer {
         self.bytes.extend(text);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_known_version_comes_back_and_no_part_of_it_does() {
+        for minor in OLDEST.1..=NEWEST.1 {
+            let text = |text: &str| Some(text.as_bytes().to_vec());
+            let entry = TocEntry {
+                dump_id: 7,
+                tag: text("orders"),
+                kind: text("TABLE"),
+                section: PRE_DATA,
+                definition: text("CREATE TABLE orders ();\n"),
+                access_method: text("heap").filter(|_| minor >= 14),
+                relation_kind: if minor >= 16 { 114 } else { 0 },
+                owner: text("ca"),
+                needs: vec![3, 5],
+                ..TocEntry::default()
+            };
+            let toc = Toc {
+                version: (1, minor, 0),
+                int_bytes: 4,
+                offset_bytes: 8,
+                created: [1, 2, 3, 4, 5, 126, -1],
+                database: text("ca"),
+                server_version: text("15.8"),
+                dump_version: None,
+                entries: vec![entry.clone(), entry],
+            };
+            let bytes = toc.to_custom();
+            assert_eq!(Toc::read(&bytes).as_ref(), Ok(&toc), "1.{minor}");
+            for length in 0..bytes.len() {
+                assert!(Toc::read(&bytes[..length]).is_err(), "1.{minor}, {length}");
+            }
+            let directory = toc.to_directory();
+            assert_eq!(Toc::read(&directory), Err(ArchiveError::Format(DIRECTORY)));
+        }
+    }
+}
