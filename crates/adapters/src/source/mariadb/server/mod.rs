@@ -93,9 +93,10 @@ impl DatabaseServer for MariadbServer {
                 "the account has not all privileges: a restore creates databases, objects of other definers and users".to_owned(),
             );
         }
-        let existing = match privileges.has_in("SELECT", "mysql") {
-            true => Some(accounts::existing(&mut session).map_err(failed())?),
-            false => None,
+        let existing = if privileges.has_in("SELECT", "mysql") {
+            Some(accounts::existing(&mut session).map_err(failed())?)
+        } else {
+            None
         };
         for database in wanted {
             observe_one(&mut session, database, &mut seen)?;
