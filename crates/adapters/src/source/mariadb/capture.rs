@@ -278,6 +278,7 @@ impl<'c> Cut<'c> {
             catalogue: &self.catalogues[database],
             cancel: sink.cancel(),
             sees_events: self.privileges.has_in("EVENT", database),
+            tables: Vec::new(),
         }
     }
 }

@@ -21,7 +21,8 @@ fn chain(error: &CaptureError) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {
-        text += &format!(": {error}");
+        text.push_str(": ");
+        text.push_str(&error.to_string());
         source = error.source();
     }
     text
@@ -530,4 +531,68 @@ fn tls_is_asked_for_and_the_server_must_prove_itself() {
     assert!(said.contains("certificate"), "{said}");
     settings.connection.ssl_verify = Some(false);
     capture(&settings).complete();
+}
+
+#[test]
+fn a_server_killed_during_the_swap_can_be_swapped_when_it_is_back() {
+    let (mut server, port, _backup, captured, damaged) = loaded();
+    let names = names("ca");
+    let mut broken = 0;
+    for wait in (0..).map(|step| step * 40) {
+        let pid = i32::try_from(server.pid().expect("runs")).expect("small");
+        let pid = rustix::process::Pid::from_raw(pid).expect("a process");
+        let ended = std::thread::scope(|scope| {
+            scope.spawn(move || {
+                let (_keep, never) = std::sync::mpsc::channel::<()>();
+                let _ = never.recv_timeout(std::time::Duration::from_millis(wait));
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            });
+            port.swap_in(&names)
+        });
+        server.restart().expect("starts again");
+        broken += u32::from(ended.is_err());
+        if wait % 80 == 0 {
+            port.swap_in(&names).expect("is finished");
+            assert_eq!(dump(&server, "ca"), captured, "after {wait} ms");
+        }
+        port.swap_back(&names).expect("is undone");
+        assert_eq!(dump(&server, "ca"), damaged, "after {wait} ms");
+        if ended.is_ok() {
+            break;
+        }
+    }
+    assert!(broken > 1, "{broken}");
+}
+
+#[test]
+fn who_keeps_commits_from_being_held_back_is_named() {
+    let server = server();
+    server.create_database("ca").expect("creates");
+    server
+        .sql(
+            "ca",
+            "CREATE TABLE m (id INT) ENGINE = MyISAM; INSERT INTO m VALUES (1)",
+        )
+        .expect("creates");
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let _ = server.sql("ca", "UPDATE m SET id = id + SLEEP(24)");
+        });
+        for _ in 0..3000 {
+            let busy =
+                "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE 'UPDATE m%'";
+            if server.sql("mysql", busy).expect("asks").trim() == "1" {
+                break;
+            }
+        }
+        let said = failing(try_capture(
+            &settings(&server, &["ca"]),
+            &RecordingSink::new(),
+        ));
+        assert!(
+            said.contains("hold commits back within") && said.contains("session"),
+            "{said}"
+        );
+    });
+    capture(&settings(&server, &["ca"])).complete();
 }
