@@ -74,6 +74,9 @@ class Tool:
         """Make the repository; call(argv) runs one command and gives its stdout."""
         call([self.binary, "init"])
 
+    def leave(self):
+        """End what enter() or create() left running."""
+
     def backup(self, step):
         raise NotImplementedError
 
@@ -185,12 +188,17 @@ key_file = "writer.key"
 url = "file://{self.repository}"
 recipients = ["{recipient[0]}"]
 accepts = ["database"]
+{self.asset()}""")
+        call(self.command("init"))
+
+    def asset(self):
+        """The part of the configuration that names what is backed up."""
+        return f"""\
 [asset.database]
 source = "sqlite"
 class = "database"
 path = "{self.source}"
-""")
-        call(self.command("init"))
+"""
 
     def command(self, *arguments):
         return [self.binary, "-c", "strongroom.toml", *arguments]

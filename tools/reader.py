@@ -13,11 +13,11 @@ SIGNED, LINE, PACK, FRAME, KEY, PACKS = 64 * MIB, MIB, 64 * MIB, 4 * MIB, 64 << 
 LABEL, NAME, PATH = r"\d{8}-\d{6}Z-[0-9a-z]{4}", r"(?!\.\.?\Z)[^/\0]+", rb"/|(/(?!\.\.?(/|\Z))[^/\0]+)+"
 FIELDS = {"repository": "format previous deployment name created accepts recipients writers",
           "envelope": "format previous deployment started finished tool scope status repositories assets lock_until"}
-SAME, FIRST = ("deployment", "label", "repository"), "repository/00000001.json"  # which is signed by its own writer
+SAME, CONTENT = ("deployment", "label", "repository"), ("file", "database", "dump")
+FIRST = "repository/00000001.json"  # which is signed by its own writer
 PLACES = {"manifest": ("start", "top"), "asset": ("top", "asset"), "stream": ("asset", None), "runs": ("asset", None),
           "pack": ("top, asset", None), "result": ("asset", "top"), "end": ("top", "end")}  # of a line, and after it
 object_name, unbase64 = "objects/{0:.2}/{0}.age".format, functools.partial(base64.b64decode, validate=True)
-
 class Problem(Exception): """Something is wrong with an object or a stream; the text begins with its name."""
 class Damage(BaseException): """A manifest that cannot be followed any further, so not a matter of one stream."""
 def must(condition, text):
@@ -231,7 +231,7 @@ class Backup:
         doc["xattrs"] = {key: unbase64(value) for key, value in doc.get("xattrs", {}).items()}
         must(ints(doc["mode"], high=0o7777) and ints(doc["uid"], doc["gid"], high=2**32 - 2) and
              ints(seconds, low=-2**63) and ints(nanoseconds, high=10**9 - 1) and
-             (content is None and kind in ("directory", "symlink", "hardlink") or kind in ("file", "database") and
+             (content is None and kind in ("directory", "symlink", "hardlink") or kind in CONTENT and
               ints(doc["size"]) and hexes(64, doc["sha256"]) and
               (content == "packed" or content == "artifact" and doc["object"] in self.sizes)),
              f"{where}: one of mode, uid, gid, mtime, kind, size, sha256, content and object is not valid")
@@ -248,7 +248,7 @@ class Backup:
     def restore(self, stream, runs):
         kind, path = stream["kind"], self.out and self.below(stream, stream["path"])
         if not path:
-            with open(os.devnull, "wb") as file: return kind in ("file", "database") and self.copy(stream, runs, file)
+            with open(os.devnull, "wb") as file: return kind in CONTENT and self.copy(stream, runs, file)
         if kind == "directory": os.makedirs(path, exist_ok=True)
         elif kind == "symlink": os.symlink(stream["target"], path)
         elif kind == "hardlink": os.link(self.below(stream, stream["target"]), path, follow_symlinks=False)

@@ -30,6 +30,7 @@ impl OpenedAsset {
             repository: self.repository.clone(),
             complete: self.result.status == Status::Complete,
             streams: self.streams.clone(),
+            facts: self.result.facts.clone(),
         }
     }
 }

@@ -6,6 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use strongroom_adapters::source::files::{FilesSettings, FilesSource};
+use strongroom_adapters::source::mariadb::server::MariadbServer;
+use strongroom_adapters::source::mariadb::{self, MariadbSource};
+use strongroom_adapters::source::postgresql::server::PostgresqlServer;
+use strongroom_adapters::source::postgresql::{PostgresqlSource, PostgresqlUrl};
 use strongroom_adapters::source::sqlite::{SqliteSettings, SqliteSource};
 use strongroom_core::cancel::Cancel;
 use strongroom_core::clock::SystemClock;
@@ -15,7 +19,8 @@ use strongroom_core::format::writer_key::WriterKey;
 use strongroom_core::plan::backup::{AssetOutline, RepositoryOutline};
 use strongroom_core::repository::Repository;
 use strongroom_core::repository::state::WriterState;
-use strongroom_core::source::Source;
+use strongroom_core::source::server::{DatabaseServer, LoadOptions};
+use strongroom_core::source::{CaptureError, Source};
 use strongroom_core::storage::Storage;
 use zeroize::Zeroizing;
 
@@ -231,6 +236,15 @@ impl Session<'_> {
         (assets.collect(), repositories.collect())
     }
 
+    /// Opens the servers that assets are restored to.
+    pub(crate) fn find_server(
+        &self,
+    ) -> impl Fn(&str, &str, &LoadOptions) -> Result<Box<dyn DatabaseServer>, CaptureError> + Sync + '_
+    {
+        let config = &self.config;
+        move |asset, kind, options| server(config, asset, kind, options)
+    }
+
     /// The sources of all assets, by name.
     pub(crate) fn sources(&self) -> BTreeMap<String, Box<dyn Source>> {
         self.config
@@ -271,5 +285,59 @@ fn source(asset: &AssetConfig) -> Box<dyn Source> {
             newest: newest.clone(),
             class: asset.class,
         })),
+        Settings::Mariadb(server) => Box::new(MariadbSource::new(server.source.clone())),
+        Settings::Postgresql(server) => Box::new(PostgresqlSource::new(server.source.clone())),
+    }
+}
+
+/// The server that an asset of this kind is restored to.
+fn server(
+    config: &Config,
+    name: &str,
+    kind: &str,
+    options: &LoadOptions,
+) -> Result<Box<dyn DatabaseServer>, CaptureError> {
+    let refused = |why: String, hint| CaptureError::Unsuitable {
+        path: name.into(),
+        why,
+        hint,
+    };
+    let asset = config.assets.iter().find(|asset| asset.name == name);
+    let settings = asset.map(|asset| &asset.settings);
+    let wrong_url = |error: &dyn std::fmt::Display| {
+        refused(
+            format!("the URL of the server: {error}"),
+            "Write it as the asset's configuration would.",
+        )
+    };
+    match (kind, settings) {
+        ("postgresql", Some(Settings::Postgresql(server))) => {
+            let mut connection = server.source.clone();
+            if let Some(other) = options.server.as_ref().or(server.restore.as_ref()) {
+                let url = PostgresqlUrl::parse(&other.url).map_err(|error| wrong_url(&error))?;
+                connection.settings.url = Some(url);
+                connection.settings.service = None;
+                connection.password_file.clone_from(&other.password_file);
+            }
+            Ok(Box::new(PostgresqlServer::new(connection)))
+        }
+        ("mariadb", Some(Settings::Mariadb(server))) => {
+            let own = &server.source.connection;
+            let mut connection = own.clone();
+            if let Some(other) = options.server.as_ref().or(server.restore.as_ref()) {
+                (connection, _) =
+                    mariadb::url::parse(&other.url).map_err(|error| wrong_url(&error))?;
+                connection.via.clone_from(&own.via);
+                connection.programs.clone_from(&own.programs);
+                connection.password_file.clone_from(&other.password_file);
+            }
+            Ok(Box::new(MariadbServer::new(connection)))
+        }
+        _ => Err(refused(
+            format!(
+                "the configuration has no asset of this name with source = \"{kind}\", so its server is not known"
+            ),
+            "Add the asset to the configuration, with the url of the server to restore to; or restore it to a directory with --to-dir.",
+        )),
     }
 }

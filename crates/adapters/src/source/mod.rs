@@ -8,6 +8,8 @@ mod entry;
 pub mod files;
 #[cfg(feature = "source-mariadb")]
 pub mod mariadb;
+#[cfg(feature = "source-postgresql")]
+pub mod postgresql;
 #[cfg(feature = "source-sqlite")]
 pub mod sqlite;
 
@@ -17,6 +19,8 @@ pub const SOURCES: &[&str] = &[
     "files",
     #[cfg(feature = "source-mariadb")]
     "mariadb",
+    #[cfg(feature = "source-postgresql")]
+    "postgresql",
     #[cfg(feature = "source-sqlite")]
     "sqlite",
 ];
@@ -27,6 +31,8 @@ pub const RESTORERS: &[&dyn Restorer] = &[
     &files::FilesRestorer,
     #[cfg(feature = "source-mariadb")]
     &mariadb::MariadbRestorer,
+    #[cfg(feature = "source-postgresql")]
+    &postgresql::PostgresqlRestorer,
     #[cfg(feature = "source-sqlite")]
     &sqlite::SqliteRestorer,
 ];

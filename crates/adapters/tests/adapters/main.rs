@@ -2,4 +2,6 @@
 
 mod files;
 mod mariadb;
+mod postgresql;
+mod postgresql_server;
 mod throwaway;

@@ -10,6 +10,7 @@ mod not_covered;
 mod recipients_pinned;
 mod repository_reachable;
 mod room_left;
+mod server_accounts_covered;
 mod writer_key_private;
 
 use std::path::PathBuf;
@@ -67,6 +68,8 @@ pub struct AssetSeen {
     pub class: Class,
     /// The kind of source.
     pub source: String,
+    /// Whether it lies on a database server, whose accounts are part of what must come back.
+    pub is_on_server: bool,
     /// What the source saw, or why it could not look.
     pub inspection: Result<Inspection, String>,
     /// For assets of keys: what is wrong with them, after they were read and proved.
@@ -130,6 +133,7 @@ pub const RULES: &[Rule] = &[
     asset_readable::RULE,
     key_belongs::RULE,
     not_covered::RULE,
+    server_accounts_covered::RULE,
 ];
 
 /// Applies every rule.
@@ -262,6 +266,7 @@ mod tests {
                 name: "ca-key".into(),
                 class: Class::Key,
                 source: "files".into(),
+                is_on_server: false,
                 inspection: Ok(inspection),
                 key_problems,
             }],
@@ -292,6 +297,31 @@ mod tests {
             .collect();
         assert_eq!(near.len(), 1, "{near:?}");
         assert_eq!(near[0].subject, "/etc/ca/ocsp.key");
+    }
+
+    #[test]
+    fn accounts_without_an_asset_are_found() {
+        let asset = |name: &str, class, source: &str, is_on_server| AssetSeen {
+            name: name.into(),
+            class,
+            source: source.into(),
+            is_on_server,
+            inspection: Ok(Inspection::default()),
+            key_problems: None,
+        };
+        let database = || asset("db", Class::Database, "postgresql", true);
+        let seen = |assets| Inventory {
+            assets,
+            ..Inventory::default()
+        };
+        let rule = "server-accounts-covered";
+        let file = asset("file", Class::Database, "sqlite", false);
+        assert_eq!(worst(&seen(vec![file]), rule), Severity::Good);
+        let other = asset("users", Class::Secret, "mariadb", true);
+        let worst = |assets| worst(&seen(assets), rule);
+        assert_eq!(worst(vec![database(), other]), Severity::Warning);
+        let roles = asset("roles", Class::Secret, "postgresql", true);
+        assert_eq!(worst(vec![database(), roles]), Severity::Good);
     }
 
     #[test]

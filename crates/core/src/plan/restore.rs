@@ -11,6 +11,7 @@ use super::path_text;
 use crate::format::Label;
 use crate::format::manifest::{Stream, StreamKind};
 use crate::source::Class;
+use crate::source::server::{DatabaseSeen, LoadOptions, ServerSeen, database_of};
 
 /// Where a restore goes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +21,23 @@ pub enum Target {
     InPlace,
     /// Below an empty directory, as `DIR/<asset>/<path>`.
     Directory(#[serde(with = "path_text")] PathBuf),
+    /// Into a new database of this name on the asset's server; nothing is replaced.
+    Database(String),
+}
+
+impl Target {
+    /// Whether dumps are loaded into servers, and not written as files.
+    pub const fn loads_databases(&self) -> bool {
+        matches!(self, Self::InPlace | Self::Database(_))
+    }
+
+    /// What a database is called after the restore.
+    pub fn database_name<'n>(&'n self, original: &'n str) -> &'n str {
+        match self {
+            Self::Database(name) => name,
+            Self::InPlace | Self::Directory(_) => original,
+        }
+    }
 }
 
 /// An asset of the backup.
@@ -37,6 +55,23 @@ pub struct RestoreAsset {
     pub complete: bool,
     /// Its streams, in the order of the manifest.
     pub streams: Vec<Stream>,
+    /// What was found out about it when it was captured.
+    pub facts: serde_json::Value,
+}
+
+impl RestoreAsset {
+    /// The databases in its dumps, by the names that they had, each with the bytes of its streams.
+    pub fn databases(&self) -> BTreeMap<String, u64> {
+        let mut databases = BTreeMap::new();
+        for stream in &self.streams {
+            if stream.kind == StreamKind::Dump
+                && let Some(name) = database_of(&stream.path)
+            {
+                *databases.entry(name).or_insert(0) += stream.size.unwrap_or(0);
+            }
+        }
+        databases
+    }
 }
 
 /// What lies at a path now.
@@ -67,6 +102,8 @@ pub struct Observations {
     pub unwritable: BTreeSet<PathBuf>,
     /// Free bytes where the target lies, by the existing directory that was asked.
     pub free_bytes: BTreeMap<PathBuf, u64>,
+    /// What the server of each asset shows, or why it cannot be looked at; by asset.
+    pub servers: BTreeMap<String, Result<ServerSeen, String>>,
     /// Whether the target directory exists and holds something.
     pub target_not_empty: bool,
     /// Whether the run may give files to others.
@@ -107,6 +144,25 @@ pub struct RestoreItem {
     pub directory: Option<Stream>,
 }
 
+/// A database to restore into a server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestoreDatabase {
+    /// The asset it belongs to.
+    pub asset: String,
+    /// The kind of source that captured it.
+    pub source: String,
+    /// Its name when it was captured.
+    pub original: String,
+    /// Its name after the restore.
+    pub name: String,
+    /// The server, in words.
+    pub server: String,
+    /// The bytes of its streams.
+    pub size_bytes: u64,
+    /// What is replaced.
+    pub replaces: Option<DatabaseSeen>,
+}
+
 /// Everything that a restore will do, in order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RestorePlan {
@@ -114,6 +170,10 @@ pub struct RestorePlan {
     pub label: Label,
     /// Where it goes.
     pub target: Target,
+    /// The databases to load into servers; they come first.
+    pub databases: Vec<RestoreDatabase>,
+    /// What was asked for besides, for the databases.
+    pub options: LoadOptions,
     /// The things to restore.
     pub items: Vec<RestoreItem>,
     /// Why it may not be done.
@@ -123,7 +183,7 @@ pub struct RestorePlan {
 }
 
 impl RestorePlan {
-    /// How many bytes will be written.
+    /// How many bytes will be written into files.
     pub fn size_bytes(&self) -> u64 {
         self.items
             .iter()
@@ -135,6 +195,20 @@ impl RestorePlan {
         self.items
             .iter()
             .any(|item| item.kind != StreamKind::Directory && item.replaces.is_some())
+            || self
+                .databases
+                .iter()
+                .any(|database| database.replaces.is_some())
+    }
+
+    /// The name under which a database waits until everything is proved. Servers allow 63 bytes and more.
+    pub fn new_database(&self, number: usize) -> String {
+        format!("strongroom-{}-{number}-new", self.label)
+    }
+
+    /// The name under which the database that it replaced is kept until sign-off.
+    pub fn old_database(&self, number: usize) -> String {
+        format!("strongroom-{}-{number}-old", self.label)
     }
 
     /// The name, next to an item, under which its content waits until everything is proved.
@@ -162,7 +236,7 @@ pub fn is_restore_name(name: &OsStr) -> bool {
 /// Where a stream of an asset goes.
 pub fn place(target: &Target, asset: &str, original: &Path) -> PathBuf {
     match target {
-        Target::InPlace => original.to_owned(),
+        Target::InPlace | Target::Database(_) => original.to_owned(),
         Target::Directory(directory) => {
             let relative = original.strip_prefix("/").unwrap_or(original);
             directory.join(asset).join(relative)
@@ -174,12 +248,15 @@ pub fn place(target: &Target, asset: &str, original: &Path) -> PathBuf {
 pub fn plan_restore(
     label: Label,
     target: Target,
+    options: &LoadOptions,
     assets: &[RestoreAsset],
     world: &Observations,
 ) -> RestorePlan {
     let mut plan = RestorePlan {
         label,
         target,
+        databases: Vec::new(),
+        options: options.clone(),
         items: Vec::new(),
         refusals: Vec::new(),
         warnings: Vec::new(),
@@ -195,8 +272,10 @@ pub fn plan_restore(
             plan.warnings
                 .push(format!("asset {} was not captured whole", asset.name));
         }
+        plan_databases(&mut plan, asset, world);
         plan_asset(&mut plan, asset, world);
     }
+    check_options(&mut plan);
     for directory in &world.unwritable {
         plan.refusals.push(format!(
             "this user may not write to {}",
@@ -219,6 +298,119 @@ pub fn plan_restore(
     plan
 }
 
+fn plan_databases(plan: &mut RestorePlan, asset: &RestoreAsset, world: &Observations) {
+    let dumps = asset
+        .streams
+        .iter()
+        .filter(|stream| stream.kind == StreamKind::Dump);
+    if !plan.target.loads_databases() {
+        return;
+    }
+    for stream in dumps.filter(|stream| database_of(&stream.path).is_none()) {
+        plan.warnings.push(format!(
+            "asset {}: {} belongs to the server as a whole and is not loaded; restore it with --to-dir and look at it",
+            asset.name,
+            stream.path.display()
+        ));
+    }
+    let databases = asset.databases();
+    if databases.is_empty() {
+        return;
+    }
+    let seen = match world.servers.get(&asset.name) {
+        Some(Ok(seen)) => seen,
+        Some(Err(why)) => {
+            let refusal = format!("asset {}: {why}", asset.name);
+            return plan.refusals.push(refusal);
+        }
+        None => {
+            let refusal = format!("asset {}: its server was not looked at", asset.name);
+            return plan.refusals.push(refusal);
+        }
+    };
+    let told = |lines: &[String]| -> Vec<String> {
+        let lines = lines.iter();
+        lines
+            .map(|line| format!("asset {}: {line}", asset.name))
+            .collect()
+    };
+    plan.refusals.extend(told(&seen.refusals));
+    plan.warnings.extend(told(&seen.warnings));
+    let needed: u64 = databases.values().sum();
+    if let Some(free) = seen.free_bytes.filter(|free| *free < needed) {
+        plan.refusals.push(format!(
+            "asset {}: {needed} bytes are needed and {free} are free at {}",
+            asset.name, seen.server
+        ));
+    }
+    for (original, size_bytes) in databases {
+        let name = plan.target.database_name(&original).to_owned();
+        let replaces = seen.databases.get(&name).cloned();
+        if matches!(plan.target, Target::Database(_)) && replaces.is_some() {
+            plan.refusals.push(format!(
+                "there is a database {name:?} at {} already; choose a name that is free",
+                seen.server
+            ));
+        }
+        if let Some(sessions) = replaces
+            .as_ref()
+            .map(|seen| seen.sessions)
+            .filter(|n| *n > 0)
+        {
+            plan.warnings.push(format!(
+                "{sessions} sessions use database {name:?} and are ended when it is replaced"
+            ));
+        }
+        if plan
+            .databases
+            .iter()
+            .any(|other| other.name == name && other.server == seen.server)
+        {
+            plan.refusals.push(format!(
+                "two databases would become {name:?}; name one asset that holds one database"
+            ));
+        }
+        plan.databases.push(RestoreDatabase {
+            asset: asset.name.clone(),
+            source: asset.source.clone(),
+            original,
+            name,
+            server: seen.server.clone(),
+            size_bytes,
+            replaces,
+        });
+    }
+}
+
+/// Whether what was asked for besides fits the target.
+fn check_options(plan: &mut RestorePlan) {
+    let has_options = plan.options != LoadOptions::default();
+    if matches!(plan.target, Target::Database(_)) {
+        if plan.databases.is_empty() {
+            plan.refusals.push(
+                "there is no database of a server among these assets; name the asset that holds it"
+                    .to_owned(),
+            );
+        }
+        if !plan.items.is_empty() {
+            plan.refusals.push(
+                "files do not go into a database; name only the asset that holds it".to_owned(),
+            );
+        }
+    } else if has_options && plan.databases.is_empty() {
+        plan.refusals.push(
+            "no database is restored into a server, so tables and roles cannot be chosen"
+                .to_owned(),
+        );
+    }
+    if plan.target == Target::InPlace && !plan.options.tables.is_empty() {
+        plan.refusals.push(
+            "single tables do not replace a database; restore them into another one with --to-database NAME"
+                .to_owned(),
+        );
+    }
+}
+
 fn plan_asset(plan: &mut RestorePlan, asset: &RestoreAsset, world: &Observations) {
     let directories: BTreeSet<&Path> = asset
         .streams
@@ -227,7 +419,12 @@ fn plan_asset(plan: &mut RestorePlan, asset: &RestoreAsset, world: &Observations
         .map(|stream| stream.path.as_path())
         .collect();
     let mut taken: BTreeSet<&Path> = BTreeSet::new();
-    for stream in &asset.streams {
+    let loads = plan.target.loads_databases();
+    let files = asset
+        .streams
+        .iter()
+        .filter(|stream| !(loads && stream.kind == StreamKind::Dump));
+    for stream in files {
         if !taken.insert(&stream.path) {
             plan.refusals
                 .push(format!("the backup holds {} twice", stream.path.display()));
@@ -241,7 +438,7 @@ fn plan_asset(plan: &mut RestorePlan, asset: &RestoreAsset, world: &Observations
         }
         let root = match &plan.target {
             Target::Directory(directory) => directory.clone(),
-            Target::InPlace => root_of(&stream.path, &directories),
+            Target::InPlace | Target::Database(_) => root_of(&stream.path, &directories),
         };
         plan.items.push(RestoreItem {
             asset: asset.name.clone(),
@@ -332,6 +529,7 @@ mod tests {
             repository: "offsite".into(),
             complete: true,
             streams,
+            facts: serde_json::Value::Null,
         }
     }
 
@@ -361,7 +559,7 @@ mod tests {
     fn a_directory_restore_stays_below_its_directory() {
         let assets = [asset(vec![stream(StreamKind::File, "/etc/ca/ca.toml")])];
         let target = Target::Directory("/restore".into());
-        let plan = plan_restore(label(), target, &assets, &world());
+        let plan = plan_restore(label(), target, &LoadOptions::default(), &assets, &world());
         assert_eq!(
             plan.items[0].path,
             Path::new("/restore/config/etc/ca/ca.toml")
@@ -378,7 +576,13 @@ mod tests {
             stream(StreamKind::File, "/etc/ca/sub/a"),
             stream(StreamKind::File, "/etc/other"),
         ];
-        let plan = plan_restore(label(), Target::InPlace, &[asset(streams)], &world());
+        let plan = plan_restore(
+            label(),
+            Target::InPlace,
+            &LoadOptions::default(),
+            &[asset(streams)],
+            &world(),
+        );
         let roots: Vec<_> = plan.items.iter().map(|item| item.root.as_path()).collect();
         assert_eq!(roots, [Path::new("/etc"); 4]);
     }
@@ -390,7 +594,14 @@ mod tests {
             let mut world = world();
             world.found.insert("/etc/a".into(), found);
             change(&mut world);
-            plan_restore(label(), Target::InPlace, &assets, &world).refusals
+            plan_restore(
+                label(),
+                Target::InPlace,
+                &LoadOptions::default(),
+                &assets,
+                &world,
+            )
+            .refusals
         };
         assert_eq!(refusals(found(StreamKind::File), &|_| {}).len(), 0);
         assert_eq!(refusals(found(StreamKind::Symlink), &|_| {}).len(), 0);
@@ -406,5 +617,82 @@ mod tests {
             world.free_bytes.insert("/etc".into(), 9);
         };
         assert_eq!(refusals(found(StreamKind::File), &full).len(), 1);
+    }
+
+    fn dumped() -> RestoreAsset {
+        let mut dumped = asset(vec![
+            stream(StreamKind::Dump, "/ca%2F1/schema.dump"),
+            stream(StreamKind::Dump, "/ca%2F1/data/public.t.copy"),
+            stream(StreamKind::Dump, "/globals.sql"),
+        ]);
+        dumped.name = "db".into();
+        dumped
+    }
+
+    fn with_server(database: Option<(&str, u64)>) -> Observations {
+        let mut world = world();
+        let mut seen = ServerSeen {
+            server: "PostgreSQL 15.8".into(),
+            ..ServerSeen::default()
+        };
+        if let Some((name, sessions)) = database {
+            let found = DatabaseSeen {
+                size_bytes: 1,
+                sessions,
+            };
+            seen.databases.insert(name.into(), found);
+        }
+        world.servers.insert("db".into(), Ok(seen));
+        world
+    }
+
+    #[test]
+    fn a_dump_goes_into_its_server_or_into_files() {
+        let options = LoadOptions::default();
+        let assets = [dumped()];
+        let world = with_server(Some(("ca/1", 2)));
+        let plan = plan_restore(label(), Target::InPlace, &options, &assets, &world);
+        assert_eq!(plan.refusals, Vec::<String>::new());
+        assert_eq!(plan.warnings.len(), 2, "{:?}", plan.warnings);
+        assert!(plan.items.is_empty() && plan.replaces_anything());
+        assert_eq!(plan.databases[0].name, "ca/1");
+        assert_eq!(plan.databases[0].size_bytes, 20);
+        assert!(plan.new_database(99).len() <= 63);
+
+        let target = Target::Directory("/restore".into());
+        let plan = plan_restore(label(), target, &options, &assets, &world);
+        assert_eq!((plan.items.len(), plan.databases.len()), (3, 0));
+
+        let target = |name: &str| Target::Database(name.into());
+        let plan = plan_restore(label(), target("look"), &options, &assets, &world);
+        assert_eq!(plan.databases[0].name, "look");
+        assert!(plan.refusals.is_empty() && !plan.replaces_anything());
+        let plan = plan_restore(label(), target("ca/1"), &options, &assets, &world);
+        assert_eq!(plan.refusals.len(), 1, "{:?}", plan.refusals);
+    }
+
+    #[test]
+    fn what_a_server_cannot_take_is_refused() {
+        let refusals = |target: Target, options: &LoadOptions, world: &Observations| {
+            plan_restore(label(), target, options, &[dumped()], world).refusals
+        };
+        let none = LoadOptions::default();
+        assert_eq!(refusals(Target::InPlace, &none, &world()).len(), 1);
+        let mut away = world();
+        away.servers.insert("db".into(), Err("no answer".into()));
+        assert_eq!(
+            refusals(Target::InPlace, &none, &away),
+            ["asset db: no answer"]
+        );
+        let one = LoadOptions {
+            tables: ["public.t".to_owned()].into(),
+            ..LoadOptions::default()
+        };
+        assert_eq!(refusals(Target::InPlace, &one, &with_server(None)).len(), 1);
+        let look = Target::Database("look".into());
+        assert_eq!(refusals(look.clone(), &one, &with_server(None)).len(), 0);
+        let files = [asset(vec![stream(StreamKind::File, "/etc/a")])];
+        let plan = plan_restore(label(), look, &none, &files, &world());
+        assert_eq!(plan.refusals.len(), 2, "{:?}", plan.refusals);
     }
 }

@@ -259,6 +259,13 @@ pub trait Restorer: Send + Sync {
         false
     }
 
+    /// Adds to a restored directory what the asset's own programs need besides the streams, for instance a table of contents;
+    /// can be repeated. Returns what the operator should know.
+    fn complete_directory(&self, asset: &RestoredAsset<'_>) -> Result<Vec<String>, CaptureError> {
+        let _ = asset;
+        Ok(Vec::new())
+    }
+
     /// Proves a restored asset (L4) against the facts that were captured with it.
     fn prove(&self, asset: &RestoredAsset<'_>) -> Result<Proof, CaptureError>;
 }

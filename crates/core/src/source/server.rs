@@ -5,14 +5,59 @@
 //! names how far an interrupted restore came; an implementation does one step, and can be asked for the same step again.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::{CaptureError, Proof};
 use crate::cancel::Cancel;
 use crate::format::manifest::Stream;
+
+/// The database that the path of a dump belongs to: its first part, percent-decoded. None for what belongs to the server as a whole.
+pub fn database_of(path: &Path) -> Option<String> {
+    let mut parts = path.to_str()?.strip_prefix('/')?.splitn(2, '/');
+    let (first, rest) = (parts.next()?, parts.next()?);
+    if first.is_empty() || rest.is_empty() {
+        return None;
+    }
+    decode_part(first)
+}
+
+/// A name as one part of a dump's path: `%`, `/`, control characters and a leading dot are percent-encoded, byte by byte.
+pub fn encode_part(name: &str) -> String {
+    let mut part = String::with_capacity(name.len());
+    for (at, letter) in name.char_indices() {
+        if matches!(letter, '%' | '/') || letter.is_control() || (at == 0 && letter == '.') {
+            let mut bytes = [0; 4];
+            for byte in letter.encode_utf8(&mut bytes).bytes() {
+                // Writing to a string cannot fail.
+                let _ = write!(part, "%{byte:02X}");
+            }
+        } else {
+            part.push(letter);
+        }
+    }
+    part
+}
+
+/// The name that a part of a path stands for; none if it is not encoded as [`encode_part`] does.
+pub fn decode_part(part: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(part.len());
+    let mut rest = part.as_bytes();
+    while let Some((byte, after)) = rest.split_first() {
+        rest = after;
+        if *byte == b'%' {
+            let digits = std::str::from_utf8(rest.get(..2)?).ok()?;
+            bytes.push(u8::from_str_radix(digits, 16).ok()?);
+            rest = &rest[2..];
+        } else {
+            bytes.push(*byte);
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
 
 /// A server, as the operator's configuration names it.
 ///
@@ -68,6 +113,17 @@ pub struct LoadOptions {
     pub tables: BTreeSet<String>,
     /// Roles of the backup and the roles of the server that take their place.
     pub roles: BTreeMap<String, String>,
+    /// Another server than the asset's own.
+    pub server: Option<OtherServer>,
+}
+
+/// A server that the operator names for one restore.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OtherServer {
+    /// Where it is, as the asset's configuration would write it.
+    pub url: String,
+    /// The file with the password.
+    pub password_file: Option<PathBuf>,
 }
 
 /// What a look at a server shows.
@@ -131,6 +187,8 @@ pub struct LoadJob<'a> {
     pub database: LoadedDatabase<'a>,
     /// A private directory, removed after the load.
     pub scratch: &'a Path,
+    /// The same as in [`SwapNames`]: for what the swap needs of the load.
+    pub keep: &'a Path,
 }
 
 /// Writes the content of a stream, and fails at its end if the content is not what was captured: until it returns without error,
@@ -153,4 +211,33 @@ pub trait DatabaseLoad: Sync {
 
     /// Does what comes after the rows: indexes, constraints, sequences, settings of the database. Returns what the operator should know.
     fn finish(self: Box<Self>) -> Result<Vec<String>, CaptureError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_survive_a_path() {
+        for name in [
+            "ca",
+            "a/b",
+            "100%",
+            ".hidden",
+            "..",
+            "a.b",
+            "zwei\nZeilen",
+            "\u{85}",
+            "Ünï ☃",
+        ] {
+            let part = encode_part(name);
+            assert!(!part.contains('/') && !part.starts_with('.'), "{part}");
+            assert_eq!(decode_part(&part).as_deref(), Some(name));
+            let path = format!("/{part}/schema.dump");
+            assert_eq!(database_of(Path::new(&path)).as_deref(), Some(name));
+        }
+        for path in ["/globals.sql", "/", "/a/", "relative/a", "/%zz/a", "/%4/a"] {
+            assert_eq!(database_of(Path::new(path)), None, "{path}");
+        }
+    }
 }

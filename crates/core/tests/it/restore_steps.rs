@@ -9,6 +9,8 @@ use strongroom_core::execute::restore::{
 };
 use strongroom_core::format::Label;
 use strongroom_core::plan::restore::Target;
+use strongroom_core::source::server::DatabaseServer as _;
+use strongroom_testkit::memory_server::Tables;
 
 use crate::world::{Tree, World, contents, context, lines, snapshot};
 
@@ -19,13 +21,28 @@ struct Place {
     wanted: Tree,
     /// The tree as it is before a restore.
     before: BTreeMap<PathBuf, String>,
+    databases_wanted: BTreeMap<String, Tables>,
+    databases_before: BTreeMap<String, Tables>,
 }
 
 impl Place {
     fn new() -> Self {
         let world = World::new();
+        let rows = String::from_utf8(lines(0, 2000)).expect("text");
+        let certificates = ("certificates", rows.as_str());
+        world
+            .server
+            .put("ca", &[certificates, ("empty", ""), ("odd / name", "1\n")]);
+        world.server.put("va", &[("roles", "one\ntwo\n")]);
         let label = world.must_backup().label;
         let wanted = contents(&world.root());
+        let databases_wanted = world.server.databases();
+        world
+            .server
+            .put("ca", &[("certificates", "written after the backup\n")]);
+        world.server.drop_database("va").expect("drops");
+        world.server.put("other", &[]);
+        let databases_before = world.server.databases();
         world.write("log/ca.log", &lines(5, 50));
         world.write("config/ca.toml", b"days = 1\n");
         std::fs::remove_dir_all(world.live("config/sub")).expect("removes");
@@ -38,6 +55,8 @@ impl Place {
             label,
             wanted,
             before,
+            databases_wanted,
+            databases_before,
         }
     }
 
@@ -46,7 +65,12 @@ impl Place {
             .restoring(&self.label, Target::InPlace, |plan, readers| {
                 let consent = Consent::to(plan)?;
                 let step = |_: &str| hook.step();
-                restore(&consent, &self.world.state(), readers, &context(&step))
+                restore(
+                    &consent,
+                    &self.world.state(),
+                    readers,
+                    &context(&step, &self.world.find_server()),
+                )
             })
     }
 
@@ -54,18 +78,22 @@ impl Place {
         self.world
             .restoring(&self.label, Target::InPlace, |_, readers| {
                 let step = |_: &str| hook.step();
-                resume(&self.journal(), readers, &context(&step))
+                resume(
+                    &self.journal(),
+                    readers,
+                    &context(&step, &self.world.find_server()),
+                )
             })
     }
 
     fn undo(&self, hook: &Hook) -> Result<RestoreReport, RestoreError> {
         let step = |_: &str| hook.step();
-        undo(&self.journal(), &context(&step))
+        undo(&self.journal(), &context(&step, &self.world.find_server()))
     }
 
     fn sign_off(&self, hook: &Hook) -> Result<RestoreReport, RestoreError> {
         let step = |_: &str| hook.step();
-        sign_off(&self.journal(), &context(&step))
+        sign_off(&self.journal(), &context(&step, &self.world.find_server()))
     }
 
     fn journal(&self) -> PathBuf {
@@ -79,6 +107,8 @@ impl Place {
         assert!(!self.world.live("token").exists(), "{when}");
         let log = std::fs::read(self.world.live("log/ca.log")).expect("reads");
         assert_eq!(log, lines(5, 50), "{when}");
+        let databases = self.world.server.databases();
+        assert_eq!(databases, self.databases_before, "{when}");
         self.assert_no_leftovers(when);
     }
 
@@ -92,6 +122,10 @@ impl Place {
         });
         assert!(now.remove(std::path::Path::new("config/second")).is_some());
         assert_eq!(now, self.wanted, "{when}");
+        let mut databases = self.world.server.databases();
+        databases.retain(|name, _| !name.starts_with("strongroom-"));
+        assert!(databases.remove("other").is_some(), "{when}");
+        assert_eq!(databases, self.databases_wanted, "{when}");
     }
 
     #[track_caller]
@@ -100,6 +134,11 @@ impl Place {
             let text = path.to_string_lossy();
             assert!(!text.contains(".strongroom-"), "{when}: {text}");
         }
+        let databases = self.world.server.databases();
+        let left = databases
+            .keys()
+            .filter(|name| name.starts_with("strongroom-"));
+        assert_eq!(left.count(), 0, "{when}");
         assert!(!self.journal().exists(), "{when}");
     }
 }
@@ -228,4 +267,38 @@ fn damage_stops_a_restore_before_anything_is_replaced() {
     }
     place.apply(&Hook::never()).expect("whole again");
     place.assert_restored("whole again");
+}
+
+#[test]
+fn a_database_goes_under_another_name_whole_or_in_part() {
+    let mut place = Place::new();
+    for (tables, rows) in [(None, 2000), (Some("empty"), 0)] {
+        place.world.options.tables = tables.into_iter().map(str::to_owned).collect();
+        let target = Target::Database("look".to_owned());
+        let restored = place
+            .world
+            .restoring(&place.label, target, |plan, readers| {
+                // The backup has two databases and files: a plan for all of them is refused.
+                assert!(Consent::to(plan).is_err());
+                let mut plan = plan.clone();
+                plan.databases.retain(|database| database.original == "ca");
+                plan.items.clear();
+                plan.refusals.clear();
+                let step = |_: &str| Ok(());
+                let servers = place.world.find_server();
+                let consent = Consent::to(&plan)?;
+                restore(
+                    &consent,
+                    &place.world.state(),
+                    readers,
+                    &context(&step, &servers),
+                )
+            });
+        assert!(!restored.expect("restores").awaits_sign_off);
+        let databases = place.world.server.databases();
+        assert_eq!(databases["look"]["certificates"].lines().count(), rows);
+        assert_eq!(databases["ca"], place.databases_before["ca"]);
+        place.world.server.drop_database("look").expect("drops");
+        assert!(!place.journal().exists());
+    }
 }

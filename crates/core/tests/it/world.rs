@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use strongroom_adapters::restorer;
 use strongroom_adapters::source::files::{FilesSettings, FilesSource};
 use strongroom_core::cancel::Cancel;
 use strongroom_core::clock::FixedClock;
@@ -16,7 +15,7 @@ use strongroom_core::execute::backup::{
 };
 use strongroom_core::execute::restore::observe::observe;
 use strongroom_core::execute::restore::{
-    Consent, RestoreContext, RestoreError, RestoreReport, restore,
+    Consent, FindServer, RestoreContext, RestoreError, RestoreReport, restore,
 };
 use strongroom_core::execute::verify::{Level, VerifyJob, verify};
 use strongroom_core::format::Label;
@@ -29,9 +28,11 @@ use strongroom_core::repository::reader::{BackupReader, Item};
 use strongroom_core::repository::state::WriterState;
 use strongroom_core::repository::writer::Sealing;
 use strongroom_core::repository::{NewRepository, Repository, RepositoryError};
-use strongroom_core::source::{Class, Source};
+use strongroom_core::source::server::{DatabaseServer, LoadOptions};
+use strongroom_core::source::{CaptureError, Class, Restorer, Source};
 use strongroom_core::storage::Storage;
 use strongroom_testkit::fault_storage::FaultStorage;
+use strongroom_testkit::memory_server::{MemoryRestorer, MemoryServer};
 use strongroom_testkit::memory_storage::MemoryStorage;
 use tempfile::TempDir;
 
@@ -49,6 +50,9 @@ pub(crate) struct World {
     identity: age::x25519::Identity,
     pub(crate) clock: FixedClock,
     pub(crate) epoch_days: u32,
+    /// The server of the fourth asset, which is captured once it has a database.
+    pub(crate) server: MemoryServer,
+    pub(crate) options: LoadOptions,
 }
 
 pub(crate) fn time(text: &str) -> Timestamp {
@@ -66,6 +70,8 @@ impl World {
             identity: age::x25519::Identity::generate(),
             clock,
             epoch_days: 14,
+            server: MemoryServer::new(),
+            options: LoadOptions::default(),
         };
         let new = NewRepository {
             deployment: "example-ca".into(),
@@ -128,6 +134,12 @@ impl World {
                 source: "files".into(),
                 repository: "all".into(),
             })
+            .chain(self.has_databases().then(|| AssetOutline {
+                name: "databases".to_owned(),
+                class: Class::Database,
+                source: "memory".into(),
+                repository: "all".into(),
+            }))
             .collect();
         let accepts = Class::ALL.to_vec();
         let repositories = [RepositoryOutline {
@@ -140,6 +152,8 @@ impl World {
             let source = FilesSource::new(FilesSettings::new(vec![path], class));
             (name.to_owned(), Box::new(source) as Box<dyn Source>)
         };
+        let databases: Box<dyn Source> = Box::new(self.server.clone());
+        let databases = ("databases".to_owned(), databases);
         let failed = |source: RepositoryError| BackupError::Repository {
             name: "all".into(),
             source,
@@ -157,7 +171,7 @@ impl World {
             plan: &plan,
             deployment: "example-ca",
             tool: "test",
-            sources: &ASSETS.into_iter().map(source).collect(),
+            sources: &ASSETS.into_iter().map(source).chain([databases]).collect(),
             repositories: &BTreeMap::from([("all".to_owned(), place)]),
             key: &self.key,
             scratch: &self.path("scratch"),
@@ -166,6 +180,10 @@ impl World {
             observer: &Silent,
         };
         backup(&job)
+    }
+
+    fn has_databases(&self) -> bool {
+        !self.server.databases().is_empty()
     }
 
     /// Takes a backup that must be complete.
@@ -228,7 +246,13 @@ impl World {
         let target = Target::Directory(out.path().join("out"));
         self.restoring(label, target, |plan, readers| {
             let consent = Consent::to(plan)?;
-            restore(&consent, &self.state(), readers, &context(&|_| Ok(())))
+            let servers = self.find_server();
+            restore(
+                &consent,
+                &self.state(),
+                readers,
+                &context(&|_| Ok(()), &servers),
+            )
         })?;
         let below = self.root();
         let below = below.strip_prefix("/").expect("absolute");
@@ -238,6 +262,14 @@ impl World {
             tree.extend(contents(&place));
         }
         Ok(tree)
+    }
+
+    pub(crate) fn find_server(
+        &self,
+    ) -> impl Fn(&str, &str, &LoadOptions) -> Result<Box<dyn DatabaseServer>, CaptureError> + Sync + use<>
+    {
+        let server = self.server.clone();
+        move |_, _, _| Ok(Box::new(server.clone()))
     }
 
     /// Plans a restore and hands the plan and the opened backup over.
@@ -253,8 +285,13 @@ impl World {
         };
         let reader = BackupReader::open(&repository, &envelope, &self.identities())?;
         let assets = assets(&reader)?;
-        let world = observe(&target, &assets, &restorer)?;
-        let plan = plan_restore(label.clone(), target, &assets, &world);
+        let world = observe(
+            &target,
+            &assets,
+            &self.options,
+            (&restorer, &self.find_server()),
+        )?;
+        let plan = plan_restore(label.clone(), target, &self.options, &assets, &world);
         run(&plan, &[reader])
     }
 }
@@ -274,24 +311,35 @@ fn assets(reader: &BackupReader<'_>) -> Result<Vec<RestoreAsset>, RepositoryErro
                 repository: "all".into(),
                 complete: true,
                 streams: Vec::new(),
+                facts: serde_json::Value::Null,
             }),
             Item::Stream(stream, _) => {
                 found.last_mut().expect("an asset").streams.push(stream);
             }
-            Item::Result(_) => {}
+            Item::Result(result) => found.last_mut().expect("an asset").facts = result.facts,
         }
     }
     Ok(found)
 }
 
+fn restorer(kind: &str) -> Option<&'static dyn Restorer> {
+    if kind == "memory" {
+        Some(&MemoryRestorer)
+    } else {
+        strongroom_adapters::restorer(kind)
+    }
+}
+
 static CANCEL: std::sync::LazyLock<Cancel> = std::sync::LazyLock::new(Cancel::default);
 
 /// What a restore works with, with a hook before each step.
-pub(crate) fn context(
-    before_step: &(dyn Fn(&str) -> std::io::Result<()> + Sync),
-) -> RestoreContext<'_> {
+pub(crate) fn context<'c>(
+    before_step: &'c (dyn Fn(&str) -> std::io::Result<()> + Sync),
+    servers: FindServer<'c>,
+) -> RestoreContext<'c> {
     RestoreContext {
         restorers: &restorer,
+        servers,
         cancel: &CANCEL,
         observer: &Silent,
         before_step,

@@ -12,7 +12,7 @@ use strongroom_core::check::{
 use strongroom_core::error_chain;
 use strongroom_core::execute::prove_source;
 use strongroom_core::format::WriterId;
-use strongroom_core::source::Class;
+use strongroom_core::source::{Class, Restorer};
 use strongroom_core::storage::FreeSpace;
 
 use crate::config::{RepositoryConfig, Settings};
@@ -136,6 +136,8 @@ fn assets(session: &Session<'_>) -> Vec<AssetSeen> {
                 name: asset.name.clone(),
                 class: asset.class,
                 source: asset.source().to_owned(),
+                is_on_server: strongroom_adapters::restorer(asset.source())
+                    .is_some_and(Restorer::loads_into_server),
                 inspection: source.inspect().map_err(|error| error_chain(&error)),
                 key_problems: prove.then(|| match prove_source(&**source, cancel) {
                     Ok(capture) => capture.problems,

@@ -10,6 +10,7 @@ use strongroom_core::execute::restore::observe::observe;
 use strongroom_core::execute::restore::{self, Consent};
 use strongroom_core::plan::restore::{RestoreAsset, Target, place, plan_restore};
 use strongroom_core::private_file;
+use strongroom_core::source::server::LoadOptions;
 
 use crate::cli::IdentityOptions;
 use crate::failure::{Exit, Failure, io};
@@ -44,11 +45,24 @@ pub(crate) fn run(args: &ExportArgs, around: &Surroundings) -> Result<Exit, Fail
     let outlines: Vec<RestoreAsset> = assets.iter().map(OpenedAsset::outline).collect();
     let out = std::path::absolute(&args.out).map_err(io("resolve", &args.out))?;
     let target = Target::Directory(out.clone());
-    let world = observe(&target, &outlines, &strongroom_adapters::restorer)?;
-    let plan = plan_restore(run.label.clone(), target.clone(), &outlines, &world);
+    let options = LoadOptions::default();
+    let servers = session.find_server();
+    let world = observe(
+        &target,
+        &outlines,
+        &options,
+        (&strongroom_adapters::restorer, &servers),
+    )?;
+    let plan = plan_restore(
+        run.label.clone(),
+        target.clone(),
+        &options,
+        &outlines,
+        &world,
+    );
     let consent = Consent::to(&plan)?;
     let progress = Progress::new(&around.report);
-    let context = super::restore::context(around, &progress);
+    let context = super::restore::context(around, &progress, &servers);
     let readers: Vec<_> = readers.into_iter().map(|(_, reader)| reader).collect();
     let mut done = restore::restore(
         &consent,

@@ -1,17 +1,18 @@
 //! `strongroom restore`: shows the plan of a restore; with --apply carries it out.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::json;
 use strongroom_core::execute::restore::journal::Journal;
 use strongroom_core::execute::restore::observe::observe;
 use strongroom_core::execute::restore::{
-    self, Consent, RestoreContext, RestoreReport, journal_directory,
+    self, Consent, FindServer, RestoreContext, RestoreReport, journal_directory,
 };
 use strongroom_core::format::manifest::StreamKind;
 use strongroom_core::plan::restore::{RestoreAsset, RestorePlan, Target, plan_restore};
+use strongroom_core::source::server::{LoadOptions, OtherServer};
 
 use crate::cli::IdentityOptions;
 use crate::failure::{Exit, Failure, io};
@@ -33,6 +34,21 @@ pub(crate) struct RestoreArgs {
     /// Restore below this empty directory, as DIR/ASSET/PATH, in place of where everything was
     #[arg(long, value_name = "DIR")]
     to_dir: Option<PathBuf>,
+    /// Load the one database of the asset into a new one of this name, on its server, and replace nothing
+    #[arg(long, value_name = "NAME", conflicts_with = "to_dir")]
+    to_database: Option<String>,
+    /// Load only the rows of this table (SCHEMA.TABLE or TABLE); can be repeated
+    #[arg(long = "table", value_name = "TABLE", requires = "to_database")]
+    tables: Vec<String>,
+    /// Give what belonged to one role to another; can be repeated
+    #[arg(long = "map-role", value_name = "OLD=NEW", value_parser = role_pair)]
+    roles: Vec<(String, String)>,
+    /// Restore databases into the server at this URL, in place of the asset's own
+    #[arg(long, value_name = "URL")]
+    server: Option<String>,
+    /// The file with the password for --server
+    #[arg(long, value_name = "FILE", requires = "server")]
+    server_password_file: Option<PathBuf>,
     /// Carry out the plan
     #[arg(long)]
     apply: bool,
@@ -56,6 +72,11 @@ impl RestoreArgs {
             label: "latest".to_owned(),
             assets: Vec::new(),
             to_dir: None,
+            to_database: None,
+            tables: Vec::new(),
+            roles: Vec::new(),
+            server: None,
+            server_password_file: None,
             apply: true,
             resume: false,
             undo: false,
@@ -70,7 +91,8 @@ impl RestoreArgs {
 
 pub(crate) fn run(args: &RestoreArgs, around: &Surroundings) -> Result<Exit, Failure> {
     let session = around.session()?;
-    let target = target(args.to_dir.as_deref())?;
+    let target = target(args)?;
+    let options = options(args)?;
     if args.undo || args.sign_off {
         return end(&session, &target, args.undo);
     }
@@ -85,8 +107,9 @@ pub(crate) fn run(args: &RestoreArgs, around: &Surroundings) -> Result<Exit, Fai
     let (label, only) = match (&journal, args.resume) {
         (Some(journal), true) => {
             let plan = journal.plan();
-            let mut assets: Vec<String> =
-                plan.items.iter().map(|item| item.asset.clone()).collect();
+            let databases = plan.databases.iter().map(|database| &database.asset);
+            let items = plan.items.iter().map(|item| &item.asset);
+            let mut assets: Vec<String> = databases.chain(items).cloned().collect();
             assets.dedup();
             (plan.label.to_string(), assets)
         }
@@ -103,7 +126,8 @@ pub(crate) fn run(args: &RestoreArgs, around: &Surroundings) -> Result<Exit, Fai
     let identities = around.identities(&args.identity)?;
     let readers = opened::open(run, &repositories, &only, &identities)?;
     let progress = Progress::new(&around.report);
-    let context = context(around, &progress);
+    let servers = session.find_server();
+    let context = context(around, &progress, &servers);
     if args.resume {
         drop(journal);
         let readers: Vec<_> = readers.into_iter().map(|(_, reader)| reader).collect();
@@ -122,8 +146,13 @@ pub(crate) fn run(args: &RestoreArgs, around: &Surroundings) -> Result<Exit, Fai
         .iter()
         .map(opened::OpenedAsset::outline)
         .collect();
-    let world = observe(&target, &assets, &strongroom_adapters::restorer)?;
-    let mut plan = plan_restore(run.label.clone(), target.clone(), &assets, &world);
+    let world = observe(
+        &target,
+        &assets,
+        &options,
+        (&strongroom_adapters::restorer, &servers),
+    )?;
+    let mut plan = plan_restore(run.label.clone(), target.clone(), &options, &assets, &world);
     plan.warnings.extend(run.missing_parts(&only));
     if let Some(journal) = journal {
         plan.refusals.push(format!(
@@ -161,22 +190,52 @@ pub(crate) fn run(args: &RestoreArgs, around: &Surroundings) -> Result<Exit, Fai
 }
 
 /// What a restore works with; also for `export` and `demo`.
-pub(crate) fn context<'c>(around: &'c Surroundings, progress: &'c Progress) -> RestoreContext<'c> {
+pub(crate) fn context<'c>(
+    around: &'c Surroundings,
+    progress: &'c Progress,
+    servers: FindServer<'c>,
+) -> RestoreContext<'c> {
     RestoreContext {
         restorers: &strongroom_adapters::restorer,
+        servers,
         cancel: &around.cancel,
         observer: progress,
         before_step: &|_| Ok(()),
     }
 }
 
-fn target(to_dir: Option<&Path>) -> Result<Target, Failure> {
-    match to_dir {
-        None => Ok(Target::InPlace),
-        Some(directory) => {
-            let absolute = std::path::absolute(directory).map_err(io("resolve", directory))?;
-            Ok(Target::Directory(absolute))
+fn target(args: &RestoreArgs) -> Result<Target, Failure> {
+    if let Some(name) = &args.to_database {
+        return Ok(Target::Database(name.clone()));
+    }
+    let Some(directory) = &args.to_dir else {
+        return Ok(Target::InPlace);
+    };
+    let absolute = std::path::absolute(directory).map_err(io("resolve", directory))?;
+    Ok(Target::Directory(absolute))
+}
+
+fn options(args: &RestoreArgs) -> Result<LoadOptions, Failure> {
+    let password_file = match &args.server_password_file {
+        Some(file) => Some(std::path::absolute(file).map_err(io("resolve", file))?),
+        None => None,
+    };
+    Ok(LoadOptions {
+        tables: args.tables.iter().cloned().collect(),
+        roles: args.roles.iter().cloned().collect(),
+        server: args.server.as_ref().map(|url| OtherServer {
+            url: url.clone(),
+            password_file,
+        }),
+    })
+}
+
+fn role_pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((old, new)) if !old.is_empty() && !new.is_empty() => {
+            Ok((old.to_owned(), new.to_owned()))
         }
+        _ => Err("write it as OLD=NEW".to_owned()),
     }
 }
 
@@ -185,7 +244,8 @@ fn end(session: &Session<'_>, target: &Target, undo: bool) -> Result<Exit, Failu
     let _lock = session.lock()?;
     let directory = journal_directory(target, &session.config.writer.state_dir);
     let progress = Progress::new(&around.report);
-    let context = context(around, &progress);
+    let servers = session.find_server();
+    let context = context(around, &progress, &servers);
     let report = if undo {
         restore::undo(&directory, &context)?
     } else {
@@ -197,7 +257,10 @@ fn end(session: &Session<'_>, target: &Target, undo: bool) -> Result<Exit, Failu
     around.report.line(if undo {
         "Undone: everything is as it was before the restore.".to_owned()
     } else {
-        format!("Signed off: {} replaced files are deleted.", report.items)
+        format!(
+            "Signed off: what was replaced is deleted, {} items.",
+            report.items
+        )
     });
     let action = if undo { "undo" } else { "sign-off" };
     around
@@ -218,6 +281,18 @@ struct Counts {
 fn print_plan(report: &Report, plan: &RestorePlan) {
     let mut rows: BTreeMap<&str, Counts> = BTreeMap::new();
     let mut order: Vec<&str> = Vec::new();
+    for database in &plan.databases {
+        if !rows.contains_key(database.asset.as_str()) {
+            order.push(&database.asset);
+        }
+        let row = rows.entry(&database.asset).or_default();
+        row.items += 1;
+        row.bytes += database.size_bytes;
+        match database.replaces {
+            Some(_) => row.replaced += 1,
+            None => row.new += 1,
+        }
+    }
     for item in &plan.items {
         if !rows.contains_key(item.asset.as_str()) {
             order.push(&item.asset);
@@ -234,6 +309,7 @@ fn print_plan(report: &Report, plan: &RestorePlan) {
     let place = match &plan.target {
         Target::InPlace => "to where everything was".to_owned(),
         Target::Directory(directory) => format!("below {}", directory.display()),
+        Target::Database(name) => format!("into the new database {name:?}"),
     };
     report.heading(&format!("Restore of {} {place}:", plan.label));
     let rows = order.iter().map(|name| {
@@ -250,6 +326,16 @@ fn print_plan(report: &Report, plan: &RestorePlan) {
         &["  asset", ">items", ">size", ">new", ">replaced"],
         rows.collect(),
     ));
+    for database in &plan.databases {
+        let what = match &database.replaces {
+            Some(seen) => format!("replaces ({} now) ", bytes(seen.size_bytes)),
+            None => "creates ".to_owned(),
+        };
+        report.line(format!(
+            "  {what}database {} at {}",
+            database.name, database.server
+        ));
+    }
     for item in plan
         .items
         .iter()
@@ -287,6 +373,7 @@ fn plan_document(plan: &RestorePlan, assets: &[RestoreAsset]) -> serde_json::Val
             "name": asset.name, "class": asset.class, "repository": asset.repository,
             "complete": asset.complete,
         })).collect::<Vec<_>>(),
+        "databases": plan.databases,
         "items": items.collect::<Vec<_>>(),
         "warnings": plan.warnings,
         "refusals": plan.refusals,
@@ -306,6 +393,7 @@ fn finish(
     let place = match target {
         Target::InPlace => "in place".to_owned(),
         Target::Directory(directory) => format!("below {}", directory.display()),
+        Target::Database(name) => format!("into the new database {name:?}"),
     };
     report.line(format!(
         "Restored {label} {place}: {} items, {}, every byte as it was captured.",

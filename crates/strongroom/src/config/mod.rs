@@ -21,9 +21,12 @@ mod validate;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use strongroom_adapters::source::mariadb::MariadbSettings;
+use strongroom_adapters::source::postgresql;
 use strongroom_adapters::source::sqlite::TimestampColumn;
 use strongroom_core::format::seal::BoxedRecipient;
 use strongroom_core::source::Class;
+use strongroom_core::source::server::OtherServer;
 
 pub(crate) use error::{ConfigErrors, LoadError};
 pub(crate) use location::Location;
@@ -127,6 +130,8 @@ impl AssetConfig {
         match self.settings {
             Settings::Files { .. } => "files",
             Settings::Sqlite { .. } => "sqlite",
+            Settings::Postgresql(_) => "postgresql",
+            Settings::Mariadb(_) => "mariadb",
         }
     }
 }
@@ -150,6 +155,19 @@ pub(crate) enum Settings {
         /// Timestamp columns, `table.column`, whose newest value is recorded.
         newest: Vec<TimestampColumn>,
     },
+    /// Databases of a PostgreSQL server, or its roles.
+    Postgresql(ServerSettings<postgresql::Connection>),
+    /// Databases of a MariaDB server, or its users.
+    Mariadb(ServerSettings<MariadbSettings>),
+}
+
+/// A database server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ServerSettings<C> {
+    /// How it is reached and what is captured.
+    pub(crate) source: C,
+    /// The server and account that databases are restored with, where that is another one.
+    pub(crate) restore: Option<OtherServer>,
 }
 
 impl Config {

@@ -16,4 +16,5 @@ mod paths;
 mod reader;
 mod repository_damage;
 mod restore_faults;
+mod servers;
 mod snapshot;

@@ -36,6 +36,7 @@ mod session;
 mod settings;
 mod sql;
 mod turns;
+pub mod url;
 
 use strongroom_core::source::{Capture, CaptureError, Class, Inspection, Sink, Source};
 

@@ -1,17 +1,14 @@
 //! What is different between a backup and what was restored from it.
 
-use super::facts::{Facts, Table};
+use strongroom_core::source::tables::Differences;
+
+use super::facts::Facts;
 
 /// Names each difference between the facts of a backup and those of what was restored from it.
 pub(super) fn between(captured: &Facts, restored: &Facts) -> Vec<String> {
-    let mut found = Vec::new();
+    let mut found = Differences::default();
     let mut compare = |what: &str, captured: &dyn ToString, restored: &dyn ToString| {
-        let (captured, restored) = (captured.to_string(), restored.to_string());
-        if captured != restored {
-            found.push(format!(
-                "{what} was {captured} when captured and is {restored}"
-            ));
-        }
+        found.compare(what, captured, restored);
     };
     compare("the page size", &captured.page_size, &restored.page_size);
     compare(
@@ -55,34 +52,7 @@ pub(super) fn between(captured: &Facts, restored: &Facts) -> Vec<String> {
         let now = restored.newest.get(column).unwrap_or(&none);
         compare(&format!("the newest {column}"), value, now);
     }
-    for (name, table) in &captured.tables {
-        match (table, restored.tables.get(name)) {
-            (_, None) => found.push(format!("table {name:?} is missing")),
-            (Table::Unreadable { .. }, Some(_)) => {}
-            (_, Some(Table::Unreadable { error })) => {
-                found.push(format!("table {name:?} cannot be read: {error}"));
-            }
-            (Table::Read { rows: was, .. }, Some(Table::Read { rows: is, .. })) if was != is => {
-                found.push(format!(
-                    "table {name:?} had {was} rows when captured and has {is}"
-                ));
-            }
-            (Table::Read { digest: was, .. }, Some(Table::Read { digest: is, .. })) => {
-                if was != is {
-                    found.push(format!(
-                        "table {name:?} has other content than when it was captured"
-                    ));
-                }
-            }
-        }
-    }
-    for name in restored.tables.keys() {
-        if !captured.tables.contains_key(name) {
-            found.push(format!(
-                "table {name:?} was not there when the database was captured"
-            ));
-        }
-    }
+    found.tables(&captured.tables, &restored.tables);
     if captured.virtual_tables != restored.virtual_tables {
         found.push("the virtual tables are others than when they were captured".to_owned());
     }
@@ -93,5 +63,5 @@ pub(super) fn between(captured: &Facts, restored: &Facts) -> Vec<String> {
             ));
         }
     }
-    found
+    found.into_vec()
 }

@@ -9,9 +9,10 @@ use rusqlite::Connection;
 use rusqlite::types::ValueRef;
 use serde::{Deserialize, Serialize};
 use strongroom_core::format::id::to_hex;
+use strongroom_core::source::tables::{RowDigest, TableFacts};
 
 use super::connection::quoted;
-use super::digest::TableDigest;
+use super::digest;
 use super::header::Header;
 use super::schema;
 use super::settings::TimestampColumn;
@@ -52,41 +53,13 @@ pub(super) struct Facts {
     /// SHA-256 over the `sql` of all objects, sorted, each followed by a line feed.
     pub(super) schema_sha256: String,
     /// Rows and digest of every ordinary table.
-    pub(super) tables: BTreeMap<String, Table>,
+    pub(super) tables: BTreeMap<String, TableFacts>,
     /// The module of every virtual table; its rows lie in ordinary tables.
     pub(super) virtual_tables: BTreeMap<String, String>,
     /// The newest value of each declared column.
     pub(super) newest: BTreeMap<String, serde_json::Value>,
     /// The rows of the migration tables.
     pub(super) migrations: BTreeMap<String, Migrations>,
-}
-
-/// What is known of a table.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub(super) enum Table {
-    /// It was read to its end.
-    Read {
-        /// How many rows it has.
-        rows: u64,
-        /// Their digest, see the module `digest`.
-        digest: String,
-    },
-    /// It could not be read.
-    Unreadable {
-        /// Why.
-        error: String,
-    },
-}
-
-impl Table {
-    /// How many rows it has, if it could be read.
-    pub(super) const fn rows(&self) -> Option<u64> {
-        match self {
-            Self::Read { rows, .. } => Some(*rows),
-            Self::Unreadable { .. } => None,
-        }
-    }
 }
 
 /// The rows of a migration table, oldest first.
@@ -174,9 +147,12 @@ impl Taken {
 
     fn read_table(&mut self, connection: &Connection, name: &str) -> rusqlite::Result<()> {
         let table = match digest_of(connection, name) {
-            Ok((rows, digest)) => Table::Read { rows, digest },
+            Ok((rows, digest)) => TableFacts::Read {
+                rows,
+                digest: Some(digest),
+            },
             Err(error) => {
-                let unreadable = Table::Unreadable {
+                let unreadable = TableFacts::Unreadable {
                     error: error.to_string(),
                 };
                 self.failed(&format!("table {name:?} cannot be read"), error)?;
@@ -265,9 +241,9 @@ fn digest_of(connection: &Connection, table: &str) -> rusqlite::Result<(u64, Str
     );
     let mut statement = connection.prepare(&sql)?;
     let mut rows = statement.query([])?;
-    let mut digest = TableDigest::default();
+    let mut digest = RowDigest::default();
     while let Some(row) = rows.next()? {
-        digest.add(row, columns.len())?;
+        digest::add(&mut digest, row, columns.len())?;
     }
     Ok(digest.finish())
 }

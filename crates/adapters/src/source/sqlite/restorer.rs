@@ -4,10 +4,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize as _;
+use strongroom_core::source::tables::TableFacts;
 use strongroom_core::source::{CaptureError, Proof, RestoredAsset, Restorer};
 
 use super::connection::{COMPANIONS, companion};
-use super::facts::{self, Facts};
+use super::facts::Facts;
 use super::header::{self, Content};
 use super::settings::SqliteSettings;
 use super::{KIND, checks, differences, open_files};
@@ -106,11 +107,7 @@ fn prove_database(
     };
     let differences = differences::between(&captured, &taken.facts);
     if differences.is_empty() {
-        let rows: u64 = captured
-            .tables
-            .values()
-            .filter_map(facts::Table::rows)
-            .sum();
+        let rows: u64 = captured.tables.values().filter_map(TableFacts::rows).sum();
         proof.shown.push(format!(
             "schema and {rows} rows in {} tables equal those captured",
             captured.tables.len()

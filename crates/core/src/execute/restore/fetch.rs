@@ -10,7 +10,7 @@ use crate::execute::beneath::Directory;
 use crate::format::Digest;
 use crate::format::envelope::Status;
 use crate::format::manifest::{Asset, AssetResult, Run, Stream, StreamKind};
-use crate::plan::restore::{RestoreItem, Target};
+use crate::plan::restore::{RestoreItem, Target, place};
 use crate::repository::reader::{BackupReader, Item};
 use crate::source::RestoredAsset;
 
@@ -77,6 +77,64 @@ pub(super) fn fetch(
                     };
                     prove(&asset, &result, &files, &all_files, context, report)?;
                     context.observer.event(Event::End { name: &asset.name });
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Lets restorers add to what was restored below a directory, once everything is in place.
+pub(super) fn complete_directories(
+    journal: &Journal,
+    backups: &[BackupReader<'_>],
+    context: &RestoreContext<'_>,
+    report: &mut RestoreReport,
+) -> Result<(), RestoreError> {
+    let plan = journal.plan();
+    if !matches!(plan.target, Target::Directory(_)) {
+        return Ok(());
+    }
+    for backup in backups {
+        let mut manifest = backup.manifest()?;
+        let mut current: Option<(Asset, BTreeMap<PathBuf, PathBuf>)> = None;
+        while let Some(item) = manifest
+            .next_item()
+            .map_err(|error| backup.manifest_error(error))?
+        {
+            match item {
+                Item::Asset(asset) => {
+                    let wanted = plan.items.iter().any(|item| item.asset == asset.name);
+                    current = wanted.then_some((asset, BTreeMap::new()));
+                }
+                Item::Stream(stream, _) => {
+                    if let Some((asset, files)) = &mut current {
+                        let path = place(&plan.target, &asset.name, &stream.path);
+                        files.insert(stream.path, path);
+                    }
+                }
+                Item::Result(result) => {
+                    let Some((asset, files)) = current.take() else {
+                        continue;
+                    };
+                    let Some(restorer) = (context.restorers)(&asset.source) else {
+                        continue;
+                    };
+                    let restored = RestoredAsset {
+                        settings: &asset.settings,
+                        facts: &result.facts,
+                        files: &files,
+                        all_files: &files,
+                    };
+                    match restorer.complete_directory(&restored) {
+                        Ok(notes) => report.notes.extend(notes),
+                        // The streams are there, whole and proved.
+                        Err(error) => report.problems.push(format!(
+                            "asset {}: {}",
+                            asset.name,
+                            crate::error_chain(&error)
+                        )),
+                    }
                 }
             }
         }

@@ -62,8 +62,12 @@ enum Entry {
     Phase(Phase),
     /// The content of an item is whole next to its place.
     Fetched(usize),
+    /// A database is whole on its server, and proved.
+    Loaded(usize),
     /// An item is as it was before.
     Undone(usize),
+    /// A database is as it was before.
+    DatabaseUndone(usize),
     /// A directory that was not there before.
     Created(#[serde(with = "path_text")] PathBuf),
 }
@@ -76,7 +80,9 @@ pub struct Journal {
     phase: Phase,
     swap_begun: bool,
     fetched: BTreeSet<usize>,
+    loaded: BTreeSet<usize>,
     undone: BTreeSet<usize>,
+    databases_undone: BTreeSet<usize>,
     created: Vec<PathBuf>,
 }
 
@@ -124,7 +130,9 @@ impl Journal {
             phase: Phase::Fetching,
             swap_begun: false,
             fetched: BTreeSet::new(),
+            loaded: BTreeSet::new(),
             undone: BTreeSet::new(),
+            databases_undone: BTreeSet::new(),
             created: Vec::new(),
         };
         let text = std::fs::read(&path).map_err(RestoreError::io("read", &path))?;
@@ -132,7 +140,11 @@ impl Journal {
             match serde_json::from_slice(line) {
                 Ok(Entry::Phase(phase)) => journal.note_phase(phase),
                 Ok(Entry::Fetched(number)) => drop(journal.fetched.insert(number)),
+                Ok(Entry::Loaded(number)) => drop(journal.loaded.insert(number)),
                 Ok(Entry::Undone(number)) => drop(journal.undone.insert(number)),
+                Ok(Entry::DatabaseUndone(number)) => {
+                    journal.databases_undone.insert(number);
+                }
                 Ok(Entry::Created(path)) => journal.created.push(path),
                 Err(_) => {}
             }
@@ -153,6 +165,29 @@ impl Journal {
     /// Whether anything may have been put in place.
     pub(super) fn swap_begun(&self) -> bool {
         self.swap_begun
+    }
+
+    /// Where it lies.
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    pub(super) fn is_loaded(&self, number: usize) -> bool {
+        self.loaded.contains(&number)
+    }
+
+    pub(super) fn is_database_undone(&self, number: usize) -> bool {
+        self.databases_undone.contains(&number)
+    }
+
+    pub(super) fn note_loaded(&mut self, number: usize) -> Result<(), RestoreError> {
+        self.loaded.insert(number);
+        self.append(&Entry::Loaded(number))
+    }
+
+    pub(super) fn note_database_undone(&mut self, number: usize) -> Result<(), RestoreError> {
+        self.databases_undone.insert(number);
+        self.append(&Entry::DatabaseUndone(number))
     }
 
     pub(super) fn is_fetched(&self, number: usize) -> bool {
@@ -218,6 +253,7 @@ impl Journal {
             let path = self.directory.join(name);
             std::fs::remove_file(&path).map_err(RestoreError::io("remove", &path))?;
         }
-        std::fs::remove_dir(&self.directory).map_err(RestoreError::io("remove", &self.directory))
+        // What databases kept there went with them.
+        super::spool::remove(&self.directory)
     }
 }

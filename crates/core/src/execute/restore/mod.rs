@@ -3,10 +3,12 @@
 //! Every step leaves a state from which the same plan goes on ([`resume`]) or back ([`undo`]); the
 //! journal says which. What was replaced is kept until [`sign_off`].
 
+mod databases;
 mod fetch;
 pub mod journal;
 mod metadata;
 pub mod observe;
+mod spool;
 mod swap;
 
 use std::collections::BTreeMap;
@@ -19,10 +21,15 @@ use crate::cancel::{Cancel, Interrupted};
 use crate::plan::restore::{RestorePlan, Target};
 use crate::repository::RepositoryError;
 use crate::repository::reader::BackupReader;
+use crate::source::server::{DatabaseServer, LoadOptions};
 use crate::source::{CaptureError, Restorer};
 
 /// Finds the restorer of a kind of source.
 pub type FindRestorer<'a> = &'a (dyn Fn(&str) -> Option<&'static dyn Restorer> + Sync);
+
+/// Opens the server that an asset is restored to: the asset's name, its kind of source, what else was asked for.
+pub type FindServer<'a> =
+    &'a (dyn Fn(&str, &str, &LoadOptions) -> Result<Box<dyn DatabaseServer>, CaptureError> + Sync);
 
 /// Called before each step that changes something; an error stops the restore there. For tests that fail
 /// every step, and for fences.
@@ -47,6 +54,8 @@ impl<'p> Consent<'p> {
 pub struct RestoreContext<'a> {
     /// Finds restorers.
     pub restorers: FindRestorer<'a>,
+    /// Opens servers.
+    pub servers: FindServer<'a>,
     /// Stops the restore; it can be resumed.
     pub cancel: &'a Cancel,
     /// Hears of it.
@@ -123,6 +132,25 @@ pub enum RestoreError {
         #[source]
         source: CaptureError,
     },
+    /// A database on a server could not be restored.
+    #[error("cannot {operation} database {database:?} of asset {asset}")]
+    Database {
+        /// What was being done.
+        operation: &'static str,
+        /// The asset.
+        asset: String,
+        /// The database, by its name after the restore.
+        database: String,
+        /// Why.
+        #[source]
+        source: CaptureError,
+    },
+    /// The plan names an asset that the backup does not hold.
+    #[error("the backup holds no asset {asset}")]
+    NotInBackup {
+        /// The asset.
+        asset: String,
+    },
     /// The file system refused.
     #[error("cannot {operation} {path}")]
     Io {
@@ -165,7 +193,7 @@ impl RestoreError {
 /// Where the journal of a restore to `target` is kept; in place, in the state directory.
 pub fn journal_directory(target: &Target, state: &Path) -> PathBuf {
     match target {
-        Target::InPlace => state.join("restore"),
+        Target::InPlace | Target::Database(_) => state.join("restore"),
         Target::Directory(directory) => directory.join(".strongroom-restore"),
     }
 }
@@ -220,6 +248,7 @@ fn go_on(
 ) -> Result<RestoreReport, RestoreError> {
     let mut report = RestoreReport::default();
     if journal.phase() == Phase::Fetching {
+        databases::load(&mut journal, backups, context, &mut report)?;
         fetch::fetch(&mut journal, backups, context, &mut report)?;
         (context.before_step)("begin to swap")
             .map_err(RestoreError::io("begin to swap", Path::new("")))?;
@@ -230,9 +259,11 @@ fn go_on(
         what: "put in place",
         size_bytes: None,
     });
+    databases::swap(&journal, context, &mut report)?;
     swap::swap(&mut journal, context, &mut report)?;
+    fetch::complete_directories(&journal, backups, context, &mut report)?;
     context.observer.event(Event::End { name: "swap" });
-    report.items = journal.plan().items.len() as u64;
+    report.items += journal.plan().items.len() as u64;
     report.awaits_sign_off = journal.plan().replaces_anything();
     if report.awaits_sign_off {
         journal.enter(Phase::Applied)?;
@@ -254,6 +285,7 @@ pub fn undo(directory: &Path, context: &RestoreContext<'_>) -> Result<RestoreRep
         });
     }
     swap::undo(&mut journal, context, &mut report)?;
+    databases::undo(&mut journal, context, &mut report)?;
     journal.remove()?;
     Ok(report)
 }
@@ -273,6 +305,7 @@ pub fn sign_off(
     }
     let mut report = RestoreReport::default();
     journal.enter(Phase::SigningOff)?;
+    databases::drop_old(&journal, context, &mut report)?;
     swap::delete_old(&journal, context, &mut report)?;
     journal.remove()?;
     Ok(report)

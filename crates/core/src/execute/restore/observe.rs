@@ -7,15 +7,19 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::Access;
 
-use super::{FindRestorer, RestoreError};
+use super::{FindRestorer, FindServer, RestoreError};
+use crate::error_chain;
 use crate::format::manifest::StreamKind;
 use crate::plan::restore::{Found, Observations, RestoreAsset, Target, place};
+use crate::source::CaptureError;
+use crate::source::server::{LoadOptions, WantedDatabase};
 
 /// Looks at every place that the restore of `assets` would write to, and touches none.
 pub fn observe(
     target: &Target,
     assets: &[RestoreAsset],
-    restorers: FindRestorer<'_>,
+    options: &LoadOptions,
+    (restorers, servers): (FindRestorer<'_>, FindServer<'_>),
 ) -> Result<Observations, RestoreError> {
     let uid = rustix::process::geteuid();
     let mut world = Observations {
@@ -33,7 +37,31 @@ pub fn observe(
     let mut directories: BTreeSet<PathBuf> = BTreeSet::new();
     for asset in assets {
         let restorer = restorers(&asset.source);
-        for stream in &asset.streams {
+        let loads = target.loads_databases();
+        let databases = asset.databases();
+        if loads && !databases.is_empty() {
+            let wanted: Vec<_> = databases
+                .keys()
+                .map(|original| WantedDatabase {
+                    original,
+                    name: target.database_name(original),
+                    facts: &asset.facts,
+                    options,
+                })
+                .collect();
+            let seen = servers(&asset.name, &asset.source, options)
+                .and_then(|server| server.observe(&wanted));
+            let seen = match seen {
+                Err(CaptureError::Interrupted(error)) => return Err(error.into()),
+                seen => seen.map_err(|error| error_chain(&error)),
+            };
+            world.servers.insert(asset.name.clone(), seen);
+        }
+        let files = asset
+            .streams
+            .iter()
+            .filter(|stream| !(loads && stream.kind == StreamKind::Dump));
+        for stream in files {
             let path = place(target, &asset.name, &stream.path);
             if let Some(parent) = path.parent() {
                 directories.insert(existing(parent).to_owned());

@@ -1,0 +1,106 @@
+//! The paths of the streams of a database, and their entries.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use strongroom_core::format::manifest::StreamKind;
+use strongroom_core::source::Entry;
+use strongroom_core::source::tables::RowDigest;
+
+/// The longest name of a file, as most file systems have it, less the suffix.
+const NAME_MAX: usize = 240;
+
+/// The schema of a database.
+pub(super) fn schema(database: &str) -> String {
+    format!("/{}/schema.dump", part(database))
+}
+
+/// The script that loads the rows by hand.
+pub(super) fn script(database: &str) -> String {
+    format!("/{}/data.sql", part(database))
+}
+
+/// The rows of a table, below the folder of the database.
+pub(super) fn table_below(schema: &str, table: &str) -> String {
+    let mut name = format!("{}.{}", part(schema), part(table));
+    if name.len() > NAME_MAX {
+        let mut digest = RowDigest::default();
+        digest.row(name.as_bytes());
+        let end = (0..=NAME_MAX - 40)
+            .rev()
+            .find(|at| name.is_char_boundary(*at))
+            .unwrap_or(0);
+        name = format!("{}~{}", &name[..end], digest.finish().1);
+    }
+    format!("data/{name}.copy")
+}
+
+/// The rows of a table.
+pub(super) fn table(database: &str, below: &str) -> String {
+    format!("/{}/{below}", part(database))
+}
+
+/// The large objects of a database.
+pub(super) fn large_objects(database: &str) -> String {
+    format!("/{}/large-objects.sql", part(database))
+}
+
+/// Roles, memberships and tablespaces, without passwords.
+pub(super) const GLOBALS: &str = "/globals.sql";
+
+/// Roles with their password hashes.
+pub(super) const ROLES: &str = "/roles.sql";
+
+/// A part of a dump; `seconds` are those of the cut.
+pub(super) fn entry(path: &str, seconds: i64) -> Entry {
+    Entry {
+        kind: StreamKind::Dump,
+        path: PathBuf::from(path),
+        mode: 0o600,
+        uid: rustix::process::geteuid().as_raw(),
+        gid: rustix::process::getegid().as_raw(),
+        user: None,
+        group: None,
+        mtime: (seconds, 0),
+        xattrs: std::collections::BTreeMap::new(),
+        target: None,
+    }
+}
+
+/// A name as a part of a path: ASCII other than letters, digits, `_` and `-` is percent-encoded, and so are control characters.
+/// A dot then stands between schema and table only.
+fn part(name: &str) -> String {
+    let mut encoded = String::new();
+    for letter in name.chars() {
+        let plain = letter.is_ascii_alphanumeric() || matches!(letter, '_' | '-');
+        if plain || !letter.is_ascii() && !letter.is_control() {
+            encoded.push(letter);
+            continue;
+        }
+        let mut bytes = [0; 4];
+        for byte in letter.encode_utf8(&mut bytes).as_bytes() {
+            let _ = write!(encoded, "%{byte:02X}");
+        }
+    }
+    encoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_stay_apart_and_within_their_folder() {
+        assert_eq!(table_below("public", "orders"), "data/public.orders.copy");
+        assert_eq!(table_below("a.b", "c"), "data/a%2Eb.c.copy");
+        assert_eq!(table_below("a", "b.c"), "data/a.b%2Ec.copy");
+        assert_eq!(
+            table_below("x", "../../etc/passwd"),
+            "data/x.%2E%2E%2F%2E%2E%2Fetc%2Fpasswd.copy"
+        );
+        let long = "%".repeat(63);
+        let (one, other) = (table_below(&long, &long), table_below(&long, &long[1..]));
+        assert!(one.len() < 255 && one != other);
+        assert_eq!(schema("it's"), "/it%27s/schema.dump");
+    }
+}

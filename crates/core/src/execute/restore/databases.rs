@@ -1,0 +1,434 @@
+//! Databases on servers: loaded under a new name, proved there, swapped in by names, kept until the sign-off.
+//!
+//! How far an interrupted restore came is asked of the server, by the names that exist.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Condvar, Mutex, PoisonError};
+
+use super::journal::Journal;
+use super::{RestoreContext, RestoreError, RestoreReport, spool};
+use crate::execute::Event;
+use crate::format::Digest;
+use crate::format::envelope::Status;
+use crate::format::manifest::{Asset, AssetResult, Run, Stream, StreamKind};
+use crate::plan::restore::{RestoreDatabase, RestorePlan};
+use crate::private_file;
+use crate::repository::reader::{BackupReader, Item};
+use crate::source::CaptureError;
+use crate::source::server::{
+    DatabaseLoad, DatabaseServer, LoadJob, LoadedDatabase, SwapNames, database_of,
+};
+
+/// A server, opened for one database of the plan.
+struct Opened<'p> {
+    database: &'p RestoreDatabase,
+    server: Box<dyn DatabaseServer>,
+    new: String,
+    old: String,
+    keep: PathBuf,
+}
+
+impl Opened<'_> {
+    fn names(&self) -> SwapNames<'_> {
+        SwapNames {
+            live: &self.database.name,
+            new: &self.new,
+            old: &self.old,
+            keep: &self.keep,
+        }
+    }
+
+    fn failed(&self, operation: &'static str) -> impl FnOnce(CaptureError) -> RestoreError {
+        failed(self.database, operation)
+    }
+}
+
+fn failed(
+    database: &RestoreDatabase,
+    operation: &'static str,
+) -> impl FnOnce(CaptureError) -> RestoreError + use<> {
+    let (asset, database) = (database.asset.clone(), database.name.clone());
+    move |source| match source {
+        CaptureError::Interrupted(error) => error.into(),
+        source => RestoreError::Database {
+            operation,
+            asset,
+            database,
+            source,
+        },
+    }
+}
+
+fn open<'p>(
+    plan: &'p RestorePlan,
+    number: usize,
+    journal: &Journal,
+    context: &RestoreContext<'_>,
+) -> Result<Opened<'p>, RestoreError> {
+    let database = &plan.databases[number];
+    let server = (context.servers)(&database.asset, &database.source, &plan.options)
+        .map_err(failed(database, "reach the server of"))?;
+    let keep = journal.directory().join(format!("database-{number}"));
+    private_file::create_dir_all(&keep).map_err(RestoreError::io("create", &keep))?;
+    Ok(Opened {
+        database,
+        server,
+        new: plan.new_database(number),
+        old: plan.old_database(number),
+        keep,
+    })
+}
+
+fn step(
+    context: &RestoreContext<'_>,
+    what: &'static str,
+    database: &RestoreDatabase,
+) -> Result<(), RestoreError> {
+    context.cancel.check()?;
+    (context.before_step)(what).map_err(RestoreError::io(what, Path::new(&database.name)))
+}
+
+/// Loads and proves every database of the plan that is not yet.
+pub(super) fn load(
+    journal: &mut Journal,
+    backups: &[BackupReader<'_>],
+    context: &RestoreContext<'_>,
+    report: &mut RestoreReport,
+) -> Result<(), RestoreError> {
+    let plan = journal.plan().clone();
+    for (number, database) in plan.databases.iter().enumerate() {
+        if journal.is_loaded(number) {
+            continue;
+        }
+        step(context, "load", database)?;
+        let (backup, asset, result) = find(backups, database)?;
+        let opened = open(&plan, number, journal, context)?;
+        context.observer.event(Event::Begin {
+            name: &database.name,
+            what: "load",
+            size_bytes: Some(database.size_bytes),
+        });
+        let loaded = LoadedDatabase {
+            original: &database.original,
+            settings: &asset.settings,
+            facts: &result.facts,
+            options: &plan.options,
+            cancel: context.cancel,
+        };
+        let scratch = opened.keep.join("scratch");
+        spool::empty(&scratch)?;
+        let load = opened
+            .server
+            .begin_load(LoadJob {
+                name: &opened.new,
+                database: loaded,
+                scratch: &scratch,
+                keep: &opened.keep,
+            })
+            .map_err(opened.failed("create"))?;
+        stream(backup, &opened, load.as_ref(), &scratch, context, report)?;
+        step(context, "finish the load of", database)?;
+        let notes = load.finish().map_err(opened.failed("finish the load of"))?;
+        report.notes.extend(
+            notes
+                .into_iter()
+                .map(|note| format!("database {}: {note}", database.name)),
+        );
+        spool::remove(&scratch)?;
+        context.observer.event(Event::End {
+            name: &database.name,
+        });
+        step(context, "prove", database)?;
+        prove(&opened, &loaded, &result, context, report)?;
+        journal.note_loaded(number)?;
+    }
+    Ok(())
+}
+
+/// The backup that holds a database, and what its manifest says of the asset.
+fn find<'b, 'a>(
+    backups: &'b [BackupReader<'a>],
+    database: &RestoreDatabase,
+) -> Result<(&'b BackupReader<'a>, Asset, AssetResult), RestoreError> {
+    for backup in backups {
+        let mut manifest = backup.manifest()?;
+        let mut current = None;
+        while let Some(item) = manifest
+            .next_item()
+            .map_err(|error| backup.manifest_error(error))?
+        {
+            match item {
+                Item::Asset(asset) => current = (asset.name == database.asset).then_some(asset),
+                Item::Result(result) => {
+                    if let Some(asset) = current.take() {
+                        return Ok((backup, asset, result));
+                    }
+                }
+                Item::Stream(..) => {}
+            }
+        }
+    }
+    Err(RestoreError::NotInBackup {
+        asset: database.asset.clone(),
+    })
+}
+
+/// A stream on its way to a worker, with the packs that its runs need and no others.
+struct Work {
+    stream: Stream,
+    runs: Vec<Run>,
+    packs: Vec<Digest>,
+}
+
+/// Counts what is at work, so that a stream can wait until it is alone.
+#[derive(Default)]
+struct AtWork {
+    count: Mutex<usize>,
+    changed: Condvar,
+}
+
+impl AtWork {
+    fn add(&self) {
+        *self.count.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+    }
+
+    fn done(&self) {
+        *self.count.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        self.changed.notify_all();
+    }
+
+    fn wait_until_none(&self) {
+        let mut count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
+        while *count > 0 {
+            count = self
+                .changed
+                .wait(count)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+/// Hands the streams of a database to its load, those that may be in parallel.
+fn stream(
+    backup: &BackupReader<'_>,
+    opened: &Opened<'_>,
+    load: &dyn DatabaseLoad,
+    scratch: &Path,
+    context: &RestoreContext<'_>,
+    report: &mut RestoreReport,
+) -> Result<(), RestoreError> {
+    let at_work = AtWork::default();
+    let failure: Mutex<Option<RestoreError>> = Mutex::new(None);
+    let has_failed = || failure.lock().is_ok_and(|failure| failure.is_some());
+    let one = |work: &Work, worker: usize| -> Result<(), RestoreError> {
+        step(context, "load a stream of", opened.database)?;
+        let spooled = spool::fetch(
+            backup,
+            (&work.stream, &work.runs, &work.packs),
+            &scratch.join(format!("stream-{worker}")),
+            context,
+        )?;
+        load.load(&work.stream, &mut |to| spooled.copy(to, context.cancel))
+            .map_err(opened.failed("load"))
+    };
+    let (sender, receiver) = crossbeam_channel::bounded::<Work>(1);
+    let result = std::thread::scope(|scope| {
+        for worker in 0..load.jobs().max(1) {
+            let (receiver, one, at_work, failure) = (receiver.clone(), &one, &at_work, &failure);
+            scope.spawn(move || {
+                for work in receiver {
+                    if let Err(error) = one(&work, worker) {
+                        let mut failure = failure.lock().unwrap_or_else(PoisonError::into_inner);
+                        failure.get_or_insert(error);
+                    }
+                    at_work.done();
+                }
+            });
+        }
+        drop(receiver);
+        let mut feed = || -> Result<(), RestoreError> {
+            let mut manifest = backup.manifest()?;
+            let mut in_asset = false;
+            while let Some(item) = manifest
+                .next_item()
+                .map_err(|error| backup.manifest_error(error))?
+            {
+                let (stream, runs) = match item {
+                    Item::Asset(asset) => {
+                        in_asset = asset.name == opened.database.asset;
+                        continue;
+                    }
+                    Item::Stream(stream, runs) if in_asset => (stream, runs),
+                    _ => continue,
+                };
+                let wanted = stream.kind == StreamKind::Dump
+                    && database_of(&stream.path).as_ref() == Some(&opened.database.original)
+                    && load.wants(&stream);
+                if !wanted {
+                    continue;
+                }
+                if has_failed() {
+                    return Ok(());
+                }
+                report.bytes += stream.size.unwrap_or(0);
+                let work = compact(stream, runs, manifest.packs());
+                if load.is_alone(&work.stream) {
+                    at_work.wait_until_none();
+                    one(&work, load.jobs())?;
+                } else {
+                    at_work.add();
+                    if sender.send(work).is_err() {
+                        return Ok(());
+                    }
+                }
+            }
+            Ok(())
+        };
+        let fed = feed();
+        drop(sender);
+        fed
+    });
+    match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        Some(error) => Err(error),
+        None => result,
+    }
+}
+
+/// Numbers the packs of one stream anew, so that it does not need those of all others.
+fn compact(stream: Stream, mut runs: Vec<Run>, all: &[Digest]) -> Work {
+    let mut numbers = std::collections::HashMap::new();
+    let mut packs = Vec::new();
+    for run in &mut runs {
+        if let Some(index) = run.pack_index()
+            && let Some(pack) = all.get(index)
+        {
+            let number = *numbers.entry(run.pack).or_insert_with(|| {
+                packs.push(*pack);
+                packs.len() - 1
+            });
+            run.pack = i32::try_from(number).expect("no more than all packs");
+        }
+    }
+    Work {
+        stream,
+        runs,
+        packs,
+    }
+}
+
+/// Compares what the server holds now with the facts; what an incomplete asset fails is a problem, what a complete one fails an error.
+fn prove(
+    opened: &Opened<'_>,
+    loaded: &LoadedDatabase<'_>,
+    result: &AssetResult,
+    context: &RestoreContext<'_>,
+    report: &mut RestoreReport,
+) -> Result<(), RestoreError> {
+    let database = opened.database;
+    context.observer.event(Event::Begin {
+        name: &database.name,
+        what: "compare",
+        size_bytes: None,
+    });
+    let proof = opened
+        .server
+        .prove(&opened.new, loaded)
+        .map_err(opened.failed("compare"))?;
+    context.observer.event(Event::End {
+        name: &database.name,
+    });
+    let shown = report.shown.entry(database.asset.clone()).or_default();
+    let named = |line: String| format!("database {}: {line}", database.name);
+    shown.extend(proof.shown.into_iter().map(named));
+    report.notes.extend(proof.notes.into_iter().map(named));
+    if proof.failures.is_empty() {
+        return Ok(());
+    }
+    let failures: Vec<_> = proof.failures.into_iter().map(named).collect();
+    if result.status == Status::Incomplete {
+        report.problems.extend(failures);
+        return Ok(());
+    }
+    Err(RestoreError::NotProved {
+        asset: database.asset.clone(),
+        failures,
+    })
+}
+
+/// Swaps every database in; repeated after an interruption, it goes on where it stopped.
+pub(super) fn swap(
+    journal: &Journal,
+    context: &RestoreContext<'_>,
+    report: &mut RestoreReport,
+) -> Result<(), RestoreError> {
+    let plan = journal.plan();
+    for (number, database) in plan.databases.iter().enumerate() {
+        let opened = open(plan, number, journal, context)?;
+        if opened
+            .server
+            .has(&opened.new)
+            .map_err(opened.failed("look at"))?
+        {
+            step(context, "swap", database)?;
+            let swapped = opened.server.swap_in(&opened.names());
+            swapped.map_err(opened.failed("put in place"))?;
+        }
+        report.items += 1;
+    }
+    Ok(())
+}
+
+/// Puts everything back, last database first.
+pub(super) fn undo(
+    journal: &mut Journal,
+    context: &RestoreContext<'_>,
+    report: &mut RestoreReport,
+) -> Result<(), RestoreError> {
+    let plan = journal.plan().clone();
+    for (number, database) in plan.databases.iter().enumerate().rev() {
+        step(context, "undo", database)?;
+        let opened = open(&plan, number, journal, context)?;
+        let has = |name: &str| opened.server.has(name).map_err(opened.failed("look at"));
+        if has(&opened.old)? {
+            let back = opened.server.swap_back(&opened.names());
+            back.map_err(opened.failed("put back"))?;
+        } else if journal.swap_begun()
+            && database.replaces.is_none()
+            && !has(&opened.new)?
+            && !journal.is_database_undone(number)
+        {
+            // There was none before: what is live is what was restored.
+            let dropped = opened.server.drop_database(&database.name);
+            dropped.map_err(opened.failed("drop"))?;
+        }
+        step(context, "drop the restored", database)?;
+        let dropped = opened.server.drop_database(&opened.new);
+        dropped.map_err(opened.failed("drop what was restored of"))?;
+        journal.note_database_undone(number)?;
+        report.items += 1;
+    }
+    Ok(())
+}
+
+/// Drops what was kept.
+pub(super) fn drop_old(
+    journal: &Journal,
+    context: &RestoreContext<'_>,
+    report: &mut RestoreReport,
+) -> Result<(), RestoreError> {
+    let plan = journal.plan();
+    for (number, database) in plan.databases.iter().enumerate() {
+        step(context, "drop what was replaced by", database)?;
+        let opened = open(plan, number, journal, context)?;
+        let is_there = opened
+            .server
+            .has(&opened.old)
+            .map_err(opened.failed("look at"))?;
+        if is_there {
+            let dropped = opened.server.drop_database(&opened.old);
+            dropped.map_err(opened.failed("drop what was replaced by"))?;
+            report.items += 1;
+        }
+    }
+    Ok(())
+}
