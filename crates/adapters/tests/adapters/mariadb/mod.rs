@@ -142,6 +142,7 @@ impl Backup {
             name,
             database: self.database(original, options, &cancel),
             scratch: scratch.path(),
+            keep: scratch.path(),
         })?;
         for (stream, content) in self.streams() {
             if load.wants(&stream) {
