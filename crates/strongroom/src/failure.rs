@@ -238,6 +238,10 @@ impl From<BackupError> for Failure {
     }
 }
 
+/// What to do after a restore has stopped.
+const RESTORE_WAYS_ON: &str =
+    "`strongroom restore --resume` goes on from here, `--undo` goes back.";
+
 impl From<RestoreError> for Failure {
     fn from(error: RestoreError) -> Self {
         use RestoreError as E;
@@ -266,9 +270,14 @@ impl From<RestoreError> for Failure {
                             `--resume` tries again.";
                 failure.context(format_args!("cannot restore {}", path.display())).hint(hint)
             }
-            E::Io { .. } => named(Exit::Failed, "file").hint(
-                "`strongroom restore --resume` goes on from here, `--undo` goes back.",
-            ),
+            E::Io { .. } => named(Exit::Failed, "file").hint(RESTORE_WAYS_ON),
+            E::Database { ref source, .. } => {
+                let first = match source {
+                    CaptureError::Unsuitable { hint, .. } => format!("{hint} "),
+                    _ => String::new(),
+                };
+                named(Exit::Failed, "restore").hint(format!("{first}{RESTORE_WAYS_ON}"))
+            }
             _ => named(Exit::Failed, "restore"),
         }
     }

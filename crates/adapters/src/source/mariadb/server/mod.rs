@@ -5,6 +5,7 @@
 //! cannot be moved: they are dropped before and created again after. The text that creates them travels with the tables it belongs
 //! to, in a table of its own, so that all that a repetition or an undo needs is in the server.
 
+mod drop;
 mod exchange;
 mod load;
 mod stowage;
@@ -317,9 +318,7 @@ impl DatabaseServer for MariadbServer {
             return Ok(());
         }
         self.end_sessions(name)?;
-        session
-            .execute(&format!("DROP DATABASE IF EXISTS {}", sql::name(name)))
-            .map_err(asked(&format!("drop the database {name:?}")))
+        drop::drop_database(name, session, || self.session_alone(&[name]))
     }
 }
 
