@@ -56,7 +56,9 @@ fn a_full_repository_stops_a_backup_of_mariadb() {
 #[track_caller]
 fn stopped(outcome: Outcome, place: &str) {
     let outcome = outcome.exits(1);
-    let is_told = outcome.has("o space left") || outcome.has("is full");
+    let is_told = ["o space left", "is full", "Make room where"]
+        .iter()
+        .any(|text| outcome.has(text));
     assert!(is_told, "{}{}", outcome.stdout, outcome.stderr);
     outcome.says(place).says("--resume").says("--undo");
 }
@@ -84,10 +86,15 @@ fn around_a_full_disk(place: &ServerHost, disk: &SmallDisk, room: (u64, u64), na
 
     disk.leave(room.0);
     stopped(host.run(&apply), names);
-    // What was loaded makes the room that the undo needs.
-    host.ok(&["restore", "--undo"]);
-    place.assert_dumps_but_counters(&damaged, "undone while full");
-    place.assert_no_leftovers("undone while full");
+    // PostgreSQL does not drop a database while it cannot write a checkpoint.
+    let undone = host.run(&["restore", "--undo"]);
+    if undone.status != 0 {
+        stopped(undone, names);
+        disk.leave(room.1);
+        host.ok(&["restore", "--undo"]);
+    }
+    place.assert_dumps_but_counters(&damaged, "undone after a full disk");
+    place.assert_no_leftovers("undone after a full disk");
     disk.leave(room.1);
     host.ok(&apply);
     host.ok(&["restore", "--sign-off"]);
