@@ -118,9 +118,10 @@ pub(super) fn read(session: &mut Session) -> Result<BTreeMap<String, Account>, S
             continue;
         }
         let is_role = is_role == "Y";
-        let name = match is_role {
-            true => sql::name(&user),
-            false => format!("{}@{}", sql::name(&user), sql::name(&host)),
+        let name = if is_role {
+            sql::name(&user)
+        } else {
+            format!("{}@{}", sql::name(&user), sql::name(&host))
         };
         let lines = session.lines(&format!("SHOW GRANTS FOR {name}"))?;
         let grants = lines.iter().map(|line| without_password(line)).collect();
@@ -228,9 +229,10 @@ pub(super) fn without_password(grant: &str) -> String {
 
 /// The statement that creates an account that nobody can log in to.
 pub(super) fn create(name: &str, account: &Account) -> String {
-    match account.is_role {
-        true => format!("CREATE ROLE IF NOT EXISTS {name}"),
-        false => format!("CREATE USER IF NOT EXISTS {name} ACCOUNT LOCK"),
+    if account.is_role {
+        format!("CREATE ROLE IF NOT EXISTS {name}")
+    } else {
+        format!("CREATE USER IF NOT EXISTS {name} ACCOUNT LOCK")
     }
 }
 

@@ -51,9 +51,10 @@ pub(super) type Version = (u32, u32);
 impl Connection {
     /// The server in words: `db.example:3306`.
     pub fn place(&self) -> String {
-        let via = match self.via.is_empty() {
-            true => String::new(),
-            false => format!(" via {}", self.via.join(" ")),
+        let via = if self.via.is_empty() {
+            String::new()
+        } else {
+            format!(" via {}", self.via.join(" "))
         };
         match (&self.host, &self.socket) {
             (Some(host), _) => format!("{host}:{}{via}", self.port.unwrap_or(3306)),

@@ -44,6 +44,8 @@ pub(super) struct Job<'a> {
     pub(super) cancel: &'a Cancel,
     /// Whether the account may see events; without it the program fails when it is asked for them.
     pub(super) sees_events: bool,
+    /// The tables to dump; all if empty.
+    pub(super) tables: Vec<&'a str>,
 }
 
 impl Job<'_> {
@@ -74,6 +76,7 @@ impl Job<'_> {
             arguments.push(format!("--ignore-table={}.{table}", self.database));
         }
         arguments.extend(["--".to_owned(), self.database.to_owned()]);
+        arguments.extend(self.tables.iter().map(|table| (*table).to_owned()));
         let failed = || CaptureError::library(format!("dump the database {:?}", self.database));
         let mut running = self.connection.dump(&arguments).map_err(failed())?;
         let mut stdout = running.stdout();

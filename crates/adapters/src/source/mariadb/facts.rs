@@ -231,9 +231,12 @@ fn migrations(
     ))?;
     let values: Vec<String> = columns
         .iter()
-        .map(|column| match blobs.contains(column) {
-            true => format!("LEFT(LOWER(HEX({})), {VALUE_CHARS})", sql::name(column)),
-            false => format!("LEFT({}, {VALUE_CHARS})", sql::name(column)),
+        .map(|column| {
+            if blobs.contains(column) {
+                format!("LEFT(LOWER(HEX({})), {VALUE_CHARS})", sql::name(column))
+            } else {
+                format!("LEFT({}, {VALUE_CHARS})", sql::name(column))
+            }
         })
         .collect();
     let rows = session.json(&format!(

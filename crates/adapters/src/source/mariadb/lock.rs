@@ -112,8 +112,9 @@ fn blockers(connection: &Connection) -> String {
             format!("session {id} of {user:?}, {time} s, {state:?}")
         })
         .collect();
-    match told.is_empty() {
-        true => String::new(),
-        false => format!("; at work: {}", told.join("; ")),
+    if told.is_empty() {
+        String::new()
+    } else {
+        format!("; at work: {}", told.join("; "))
     }
 }

@@ -23,16 +23,19 @@
 mod accounts;
 mod capture;
 mod catalogue;
+mod compare;
 mod connection;
 mod dump;
 mod facts;
 mod lock;
+mod look;
 mod restorer;
 mod rows;
 pub mod server;
 mod session;
 mod settings;
 mod sql;
+mod turns;
 pub mod url;
 
 use strongroom_core::source::{Capture, CaptureError, Class, Inspection, Sink, Source};
@@ -74,8 +77,8 @@ impl Source for MariadbSource {
         let mut session = Session::open(connection)?;
         let mut inspection = Inspection::default();
         let problems = &mut inspection.problems;
-        capture::look(&mut session, client, &self.settings, problems)?;
-        let (files, size_bytes, missing) = capture::sizes(connection, &self.settings.databases)?;
+        look::account(&mut session, client, &self.settings, problems)?;
+        let (files, size_bytes, missing) = look::sizes(connection, &self.settings.databases)?;
         inspection.files = files;
         inspection.size_bytes = size_bytes;
         inspection.problems.extend(missing);

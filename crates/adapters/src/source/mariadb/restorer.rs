@@ -157,9 +157,10 @@ pub(super) fn compare(
     let differences = differences.into_vec();
     if differences.is_empty() {
         let rows: u64 = captured.values().filter_map(TableFacts::rows).sum();
-        let what = match counts_only(facts) {
-            true => "as many as were captured",
-            false => "equal those captured",
+        let what = if counts_only(facts) {
+            "as many as were captured"
+        } else {
+            "equal those captured"
         };
         proof.shown.push(format!(
             "{name}: {rows} rows in {} tables, {what}",

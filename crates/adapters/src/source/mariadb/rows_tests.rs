@@ -69,7 +69,9 @@ fn many(rows: impl Iterator<Item = u32>, a_statement: usize) -> String {
     let mut dump = String::new();
     for rows in rows.chunks(a_statement) {
         let rows: Vec<String> = rows.iter().map(|n| format!("({n},'{n:090}')")).collect();
-        dump += &format!("INSERT INTO `t` VALUES\n{};\n", rows.join(",\n"));
+        dump.push_str("INSERT INTO `t` VALUES\n");
+        dump.push_str(&rows.join(",\n"));
+        dump.push_str(";\n");
     }
     dump + "-- Dump completed\n"
 }

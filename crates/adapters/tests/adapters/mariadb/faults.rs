@@ -21,12 +21,14 @@ fn chain(error: &CaptureError) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {
-        text += &format!(": {error}");
+        text.push_str(": ");
+        text.push_str(&error.to_string());
         source = error.source();
     }
     text
 }
 
+#[track_caller]
 fn failing(result: Result<strongroom_core::source::Capture, CaptureError>) -> String {
     chain(&result.expect_err("fails"))
 }
@@ -325,7 +327,7 @@ fn a_swap_stopped_anywhere_is_undone_at_once() {
     let (server, port, _backup, captured, damaged) = loaded();
     let directory = tempfile::tempdir().expect("a directory");
     let names = names("ca");
-    for after in 0.. {
+    for after in (0..).step_by(4) {
         let dying = dying_client(directory.path(), &server, after);
         let ended = dying.swap_in(&names);
         port.swap_back(&names).expect("is undone");
@@ -429,7 +431,10 @@ fn a_load_whose_content_fails_is_loaded_anew() {
     );
     // Other rows are noticed.
     server
-        .sql("strongroom-1-new", "DELETE FROM certificates LIMIT 1")
+        .sql(
+            "strongroom-1-new",
+            "SET foreign_key_checks = 0; DELETE FROM certificates LIMIT 1",
+        )
         .expect("damages");
     let proof = backup.prove(&port, "akamu", "strongroom-1-new");
     assert!(
@@ -468,4 +473,126 @@ fn what_cannot_be_created_is_found_out_before_the_swap() {
         said.contains("1418") && said.contains("log_bin_trust_function_creators"),
         "{said}"
     );
+}
+
+#[test]
+fn tls_is_asked_for_and_the_server_must_prove_itself() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(directory.path(), open).expect("sets");
+    let write = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        let mut file = strongroom_core::private_file::create_new(&path).expect("creates");
+        file.write_all(text.as_bytes()).expect("writes");
+        // The server reads it as another user.
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+        std::fs::set_permissions(&path, mode).expect("sets");
+        path
+    };
+    let made =
+        rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
+    let other =
+        rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
+    let (certificate, key) = (
+        write("server.pem", &made.cert.pem()),
+        write("server.key", &made.signing_key.serialize_pem()),
+    );
+    let stranger = write("other.pem", &other.cert.pem());
+    let password = "planted-tls";
+    let mut options = Options::for_tests();
+    options.listen = Listen::Loopback {
+        password: Zeroizing::new(password.to_owned()),
+    };
+    for (name, path) in [("ssl-cert", &certificate), ("ssl-key", &key)] {
+        let path = path.to_string_lossy().into_owned();
+        options.settings.push((name.to_owned(), path));
+    }
+    let server = Server::start(&options).expect("a server");
+    server.create_database("ca").expect("creates");
+    server
+        .sql("ca", "ALTER USER root@'127.0.0.1' REQUIRE SSL")
+        .expect("demands TLS");
+    let mut settings = settings(&server, &["ca"]);
+    settings.connection.socket = None;
+    settings.connection.host = Some("localhost".to_owned());
+    settings.connection.port = server.port();
+    settings.connection.password_file = Some(secret_file(directory.path(), password));
+    settings.connection.ssl_ca = Some(stranger);
+    let said = failing(try_capture(&settings, &RecordingSink::new()));
+    assert!(
+        said.to_lowercase().contains("ssl") || said.contains("certificate"),
+        "{said}"
+    );
+    settings.connection.ssl_ca = Some(certificate);
+    capture(&settings).complete();
+    // Another name than the certificate's.
+    settings.connection.host = Some("127.0.0.1".to_owned());
+    let said = failing(try_capture(&settings, &RecordingSink::new()));
+    assert!(said.contains("certificate"), "{said}");
+    settings.connection.ssl_verify = Some(false);
+    capture(&settings).complete();
+}
+
+#[test]
+fn a_server_killed_during_the_swap_can_be_swapped_when_it_is_back() {
+    let (mut server, port, _backup, captured, damaged) = loaded();
+    let names = names("ca");
+    let mut broken = 0;
+    for wait in (0..).map(|step| step * 40) {
+        let pid = i32::try_from(server.pid().expect("runs")).expect("small");
+        let pid = rustix::process::Pid::from_raw(pid).expect("a process");
+        let ended = std::thread::scope(|scope| {
+            scope.spawn(move || {
+                let (_keep, never) = std::sync::mpsc::channel::<()>();
+                let _ = never.recv_timeout(std::time::Duration::from_millis(wait));
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            });
+            port.swap_in(&names)
+        });
+        server.restart().expect("starts again");
+        broken += u32::from(ended.is_err());
+        if wait % 80 == 0 {
+            port.swap_in(&names).expect("is finished");
+            assert_eq!(dump(&server, "ca"), captured, "after {wait} ms");
+        }
+        port.swap_back(&names).expect("is undone");
+        assert_eq!(dump(&server, "ca"), damaged, "after {wait} ms");
+        if ended.is_ok() {
+            break;
+        }
+    }
+    assert!(broken > 1, "{broken}");
+}
+
+#[test]
+fn who_keeps_commits_from_being_held_back_is_named() {
+    let server = server();
+    server.create_database("ca").expect("creates");
+    server
+        .sql(
+            "ca",
+            "CREATE TABLE m (id INT) ENGINE = MyISAM; INSERT INTO m VALUES (1)",
+        )
+        .expect("creates");
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let _ = server.sql("ca", "UPDATE m SET id = id + SLEEP(24)");
+        });
+        for _ in 0..3000 {
+            let busy =
+                "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE 'UPDATE m%'";
+            if server.sql("mysql", busy).expect("asks").trim() == "1" {
+                break;
+            }
+        }
+        let said = failing(try_capture(
+            &settings(&server, &["ca"]),
+            &RecordingSink::new(),
+        ));
+        assert!(
+            said.contains("hold commits back within") && said.contains("session"),
+            "{said}"
+        );
+    });
+    capture(&settings(&server, &["ca"])).complete();
 }

@@ -20,6 +20,9 @@ use strongroom_core::source::server::{
 use strongroom_core::source::{Capture, CaptureError, Proof, Source as _};
 use strongroom_testkit::recording_sink::RecordingSink;
 
+/// Passes the content of a stream on, or does something else with it.
+type WriteContent<'w> = &'w mut dyn FnMut(&[u8], &mut dyn Write) -> Result<(), CaptureError>;
+
 /// A server with a binary log.
 fn server() -> Server {
     let mut options = Options::for_tests();
@@ -131,7 +134,7 @@ impl Backup {
         original: &str,
         name: &str,
         options: &LoadOptions,
-        write: &mut dyn FnMut(&[u8], &mut dyn Write) -> Result<(), CaptureError>,
+        write: WriteContent<'_>,
     ) -> Result<Vec<String>, CaptureError> {
         let scratch = tempfile::tempdir().expect("a directory");
         let cancel = Cancel::default();
@@ -139,6 +142,7 @@ impl Backup {
             name,
             database: self.database(original, options, &cancel),
             scratch: scratch.path(),
+            keep: scratch.path(),
         })?;
         for (stream, content) in self.streams() {
             if load.wants(&stream) {

@@ -26,7 +26,9 @@ fn databases_go_round() {
         server.create_database(name).expect("creates");
         server.sql(name, &script).expect("fills");
     }
-    let backup = capture(&settings(&server, &["shapes", "akamu", "certctl"])).complete();
+    let mut settings = settings(&server, &["shapes", "akamu", "certctl"]);
+    settings.jobs = 3;
+    let backup = capture(&settings).complete();
     for live in ["shapes", "akamu", "certctl"] {
         let before = dump(&server, live);
         let names = names(live);
@@ -142,6 +144,21 @@ fn single_tables_are_loaded_alone() {
     };
     assert_eq!(count("certificates"), "100");
     assert_eq!(count("accounts"), "0");
+    let options = LoadOptions {
+        tables: ["akamu.none".to_owned()].into(),
+        roles: [("a".to_owned(), "b".to_owned())].into(),
+        ..LoadOptions::default()
+    };
+    assert!(backup.load(&port, "akamu", "scratch", &options).is_err());
+    let wanted = WantedDatabase {
+        original: "akamu",
+        name: "scratch",
+        facts: &backup.capture.facts,
+        options: &options,
+    };
+    let seen = port.observe(&[wanted]).expect("looks");
+    assert_eq!(seen.refusals.len(), 2, "{seen:?}");
+    assert!(seen.databases["scratch"].size_bytes > 0);
 }
 
 #[test]

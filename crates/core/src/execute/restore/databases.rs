@@ -219,6 +219,8 @@ fn stream(
 ) -> Result<(), RestoreError> {
     let at_work = AtWork::default();
     let failure: Mutex<Option<RestoreError>> = Mutex::new(None);
+    // A row may need rows of another table (a check that reads it): what failed among others is tried again alone.
+    let again: Mutex<Vec<Work>> = Mutex::default();
     let has_failed = || failure.lock().is_ok_and(|failure| failure.is_some());
     let one = |work: &Work, worker: usize| -> Result<(), RestoreError> {
         step(context, "load a stream of", opened.database)?;
@@ -234,12 +236,23 @@ fn stream(
     let (sender, receiver) = crossbeam_channel::bounded::<Work>(1);
     let result = std::thread::scope(|scope| {
         for worker in 0..load.jobs().max(1) {
-            let (receiver, one, at_work, failure) = (receiver.clone(), &one, &at_work, &failure);
+            let (receiver, one, at_work) = (receiver.clone(), &one, &at_work);
+            let (failure, again) = (&failure, &again);
             scope.spawn(move || {
                 for work in receiver {
-                    if let Err(error) = one(&work, worker) {
-                        let mut failure = failure.lock().unwrap_or_else(PoisonError::into_inner);
-                        failure.get_or_insert(error);
+                    match one(&work, worker) {
+                        Ok(()) => {}
+                        Err(RestoreError::Database { .. }) => {
+                            again
+                                .lock()
+                                .unwrap_or_else(PoisonError::into_inner)
+                                .push(work);
+                        }
+                        Err(error) => {
+                            let mut failure =
+                                failure.lock().unwrap_or_else(PoisonError::into_inner);
+                            failure.get_or_insert(error);
+                        }
                     }
                     at_work.done();
                 }
@@ -288,10 +301,12 @@ fn stream(
         drop(sender);
         fed
     });
-    match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        Some(error) => Err(error),
-        None => result,
+    if let Some(error) = failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        return Err(error);
     }
+    result?;
+    let again = again.into_inner().unwrap_or_else(PoisonError::into_inner);
+    again.iter().try_for_each(|work| one(work, load.jobs()))
 }
 
 /// Numbers the packs of one stream anew, so that it does not need those of all others.

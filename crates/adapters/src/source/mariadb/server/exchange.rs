@@ -159,7 +159,7 @@ impl MariadbServer {
         if let Some(replaced) = place.as_ref().filter(|place| !place.is_empty()) {
             let saved = self.save(session, replaced, to)?;
             self.end_sessions(live)?;
-            self.drop_objects(session, live, &replaced.catalogue)?;
+            drop_objects(session, live, &replaced.catalogue)?;
             steps.extend(replaced.moves(to));
             steps.push(step(to, saved, to, PARKED));
         } else if let Some(kept) = Schema::read(session, to)?
@@ -241,29 +241,6 @@ impl MariadbServer {
         Ok(SAVED)
     }
 
-    /// Drops all objects that a catalogue of `schema` names.
-    pub(super) fn drop_objects(
-        &self,
-        session: &mut Session,
-        schema: &str,
-        catalogue: &Catalogue,
-    ) -> Result<(), CaptureError> {
-        for object in catalogue.objects.keys() {
-            let Some((kind, name)) = object.split_once(' ') else {
-                continue;
-            };
-            let kind = kind.to_ascii_uppercase();
-            session
-                .execute(&format!(
-                    "DROP {kind} IF EXISTS {}.{}",
-                    sql::name(schema),
-                    sql::name(name)
-                ))
-                .map_err(asked(&format!("drop the {object} of {schema:?}")))?;
-        }
-        Ok(())
-    }
-
     /// Runs the text that creates objects.
     pub(super) fn run_script(&self, database: &str, text: &[u8]) -> Result<(), CaptureError> {
         if text.is_empty() {
@@ -284,20 +261,20 @@ impl MariadbServer {
         running.finish().map_err(failed())
     }
 
-    /// Gives accounts that were created for the database what they had.
-    fn give(&self, live: &str, stowed: &Stowage) -> Result<(), CaptureError> {
-        if stowed.grants.is_empty() {
-            return Ok(());
+    /// Gives accounts that were created for the database what they had, and returns what could not be given.
+    fn give(&self, grants: Vec<String>) -> Result<Vec<String>, CaptureError> {
+        if grants.is_empty() {
+            return Ok(grants);
         }
         let mut session = self.session()?;
-        for grant in &stowed.grants {
-            let grant = accounts::renamed(grant, &stowed.original, live);
-            if let Err(error) = session.execute(&grant) {
-                tracing::warn!(grant, %error, "a grant could not be given back");
+        let mut left = Vec::new();
+        for grant in grants {
+            if session.execute(&grant).is_err() {
                 session = self.session()?;
+                left.push(grant);
             }
         }
-        Ok(())
+        Ok(left)
     }
 
     /// Creates the objects whose text is in `from` in the live schema.
@@ -316,7 +293,7 @@ impl MariadbServer {
             });
         };
         // What an interrupted load of the text left.
-        self.drop_objects(session, live, &place.catalogue)?;
+        drop_objects(session, live, &place.catalogue)?;
         session
             .execute(&format!(
                 "ALTER DATABASE {} CHARACTER SET {} COLLATE {}",
@@ -326,8 +303,17 @@ impl MariadbServer {
             ))
             .map_err(asked(&format!("set the character set of {live:?}")))?;
         repoint(session, live, from)?;
-        self.run_script(live, &stowed.text)?;
-        self.give(live, &stowed)?;
+        // A view needs its definer's rights, also on routines, when it is created; a routine must be there before rights on it.
+        let (code, views) = stowage::code_and_views(&stowed.text);
+        let grants = stowed.grants.iter();
+        let grants = grants.map(|grant| accounts::renamed(grant, &stowed.original, live));
+        let left = self.give(grants.collect())?;
+        self.run_script(live, code)?;
+        let left = self.give(left)?;
+        self.run_script(live, views)?;
+        for grant in self.give(left)? {
+            tracing::warn!(grant, "could not be given back");
+        }
         let is_there = |session: &mut Session| -> Result<Vec<String>, CaptureError> {
             let there = Schema::read(session, live)?;
             let objects = there
@@ -349,4 +335,26 @@ impl MariadbServer {
             hint: "Look at the server's log, then run the command again.",
         })
     }
+}
+
+/// Drops all objects that a catalogue of `schema` names.
+pub(super) fn drop_objects(
+    session: &mut Session,
+    schema: &str,
+    catalogue: &Catalogue,
+) -> Result<(), CaptureError> {
+    for object in catalogue.objects.keys() {
+        let Some((kind, name)) = object.split_once(' ') else {
+            continue;
+        };
+        let kind = kind.to_ascii_uppercase();
+        session
+            .execute(&format!(
+                "DROP {kind} IF EXISTS {}.{}",
+                sql::name(schema),
+                sql::name(name)
+            ))
+            .map_err(asked(&format!("drop the {object} of {schema:?}")))?;
+    }
+    Ok(())
 }

@@ -16,6 +16,7 @@ use super::super::facts::DatabaseFacts;
 use super::super::rows::DumpReader;
 use super::super::session::Session;
 use super::super::sql;
+use super::exchange;
 use super::stowage::{self, PARKED, Stowage};
 use super::{MariadbServer, plain_names};
 
@@ -98,8 +99,7 @@ impl<'l> Load<'l> {
     /// found out before anything is swapped. Events are left out, because they could run.
     fn try_objects(&self, session: &mut Session, text: &[u8]) -> Result<(), CaptureError> {
         let name = self.job.name;
-        self.server
-            .run_script(name, &stowage::without_events(text))?;
+        self.server.run_script(name, &stowage::for_trial(text))?;
         let read = Catalogue::read(session, name).map_err(asked("read the catalogue"))?;
         let there = read.unwrap_or_default();
         let wanted = self.facts.objects.keys();
@@ -114,7 +114,7 @@ impl<'l> Load<'l> {
                 hint: "Look at the server's log, and compare its version and settings with those of the facts.",
             });
         }
-        self.server.drop_objects(session, name, &there)
+        exchange::drop_objects(session, name, &there)
     }
 }
 

@@ -15,9 +15,10 @@ use std::collections::BTreeSet;
 
 use serde::Deserialize as _;
 use strongroom_core::source::server::{
-    DatabaseLoad, DatabaseSeen, DatabaseServer, LoadJob, LoadedDatabase, ServerSeen, SwapNames,
-    WantedDatabase,
+    DatabaseLoad, DatabaseSeen, DatabaseServer, LoadJob, LoadOptions, LoadedDatabase, ServerSeen,
+    SwapNames, WantedDatabase,
 };
+use strongroom_core::source::tables::TableFacts;
 use strongroom_core::source::{CaptureError, Proof};
 
 use super::accounts::{self, Privileges};
@@ -27,11 +28,16 @@ use super::connection::{Connection, version_in};
 use super::dump::Job;
 use super::facts::{DatabaseFacts, Facts};
 use super::restorer;
+use super::rows::Dumped;
 use super::session::Session;
+use super::settings::MariadbSettings;
 use super::sql;
 
 /// How long a change of definitions waits for the sessions that use a table, in seconds.
 const LOCK_WAIT_SECONDS: u32 = 10;
+
+/// How many tables are read at a time when a load is proved, at most.
+const JOBS_MAX: usize = 16;
 
 /// A server, as the operator's configuration names it.
 #[derive(Clone, Debug)]
@@ -53,6 +59,58 @@ impl MariadbServer {
             ))
             .map_err(asked("prepare the session"))?;
         Ok(session)
+    }
+
+    /// Reads all tables of `name`, several at a time.
+    fn dump_again(
+        &self,
+        name: &str,
+        database: &LoadedDatabase<'_>,
+        facts: &DatabaseFacts,
+        catalogue: &Catalogue,
+    ) -> Result<Dumped, CaptureError> {
+        let client = self.connection.client_version()?;
+        let is_counting_only = restorer::counts_only(facts);
+        let jobs = MariadbSettings::deserialize(database.settings).map_or(1, |its| its.jobs);
+        let mut shares: Vec<Vec<&str>> = vec![Vec::new(); jobs.clamp(1, JOBS_MAX)];
+        let count = shares.len();
+        for (number, table) in by_rows(facts, catalogue).into_iter().enumerate() {
+            shares[number % count].push(table);
+        }
+        // A share without tables would be all of them.
+        shares.retain(|share| !share.is_empty());
+        let job = |tables| Job {
+            connection: &self.connection,
+            client,
+            database: name,
+            catalogue,
+            cancel: database.cancel,
+            sees_events: false,
+            tables,
+        };
+        let read: Vec<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> = shares
+                .into_iter()
+                .map(|share| {
+                    let (begun, _) = std::sync::mpsc::channel();
+                    let job = job(share);
+                    scope.spawn(move || job.tables(is_counting_only, begun, &mut |_| Ok(())))
+                })
+                .collect();
+            threads
+                .into_iter()
+                .map(|thread| thread.join().expect("a dump does not panic"))
+                .collect()
+        });
+        let mut all = Dumped::default();
+        for dumped in read {
+            let dumped = dumped?;
+            all.tables.extend(dumped.tables);
+            all.definitions.extend(dumped.definitions);
+            all.sequences.extend(dumped.sequences);
+            all.faults.extend(dumped.faults);
+        }
+        Ok(all)
     }
 
     /// Ends all sessions that have `name` as their database.
@@ -93,9 +151,10 @@ impl DatabaseServer for MariadbServer {
                 "the account has not all privileges: a restore creates databases, objects of other definers and users".to_owned(),
             );
         }
-        let existing = match privileges.has_in("SELECT", "mysql") {
-            true => Some(accounts::existing(&mut session).map_err(failed())?),
-            false => None,
+        let existing = if privileges.has_in("SELECT", "mysql") {
+            Some(accounts::existing(&mut session).map_err(failed())?)
+        } else {
+            None
         };
         for database in wanted {
             observe_one(&mut session, database, &mut seen)?;
@@ -117,10 +176,22 @@ impl DatabaseServer for MariadbServer {
                     database.original, facts.server.lower_case_table_names
                 ));
             }
-            let (Some(existing), Some(facts)) = (&existing, facts.databases.get(database.original))
-            else {
+            let Some(facts) = facts.databases.get(database.original) else {
+                let refusal = format!("{}: the backup holds no facts of it", database.original);
+                seen.refusals.push(refusal);
                 continue;
             };
+            for table in unknown_tables(facts, database.options) {
+                let refusal = format!("{}: the backup holds no table {table:?}", database.original);
+                seen.refusals.push(refusal);
+            }
+            if !database.options.roles.is_empty() {
+                seen.refusals.push(format!(
+                    "{}: accounts cannot be put in the place of others on MariaDB: create those that are missing, or let the restore do it",
+                    database.original
+                ));
+            }
+            let Some(existing) = &existing else { continue };
             let missing: Vec<&str> = missing_accounts(facts, existing).collect();
             if !missing.is_empty() {
                 seen.warnings.push(format!(
@@ -142,6 +213,13 @@ impl DatabaseServer for MariadbServer {
         job: LoadJob<'l>,
     ) -> Result<Box<dyn DatabaseLoad + 'l>, CaptureError> {
         let facts = facts_of(&job.database)?;
+        if let Some(table) = unknown_tables(&facts, job.database.options).pop() {
+            return Err(CaptureError::Unsuitable {
+                path: table.into(),
+                why: "there is no such table in the backup".to_owned(),
+                hint: "Name tables as the backup has them.",
+            });
+        }
         self.drop_database(job.name)?;
         let mut session = self.session()?;
         session
@@ -167,17 +245,7 @@ impl DatabaseServer for MariadbServer {
             });
         };
         stowage::forget(&mut catalogue);
-        let job = Job {
-            connection: &self.connection,
-            client: self.connection.client_version()?,
-            database: name,
-            catalogue: &catalogue,
-            cancel: database.cancel,
-            sees_events: false,
-        };
-        let (begun, _) = std::sync::mpsc::channel();
-        let is_counting_only = restorer::counts_only(&facts);
-        let dumped = job.tables(is_counting_only, begun, &mut |_| Ok(()))?;
+        let dumped = self.dump_again(name, database, &facts, &catalogue)?;
         let mut proof = Proof::default();
         let only = plain_names(&database.options.tables);
         restorer::compare(name, &facts, &dumped, &only, &mut proof);
@@ -202,6 +270,15 @@ impl DatabaseServer for MariadbServer {
             .execute(&format!("DROP DATABASE IF EXISTS {}", sql::name(name)))
             .map_err(asked(&format!("drop the database {name:?}")))
     }
+}
+
+/// The tables of a catalogue, those with most rows first.
+fn by_rows<'c>(facts: &DatabaseFacts, catalogue: &'c Catalogue) -> Vec<&'c str> {
+    let mut tables: Vec<&str> = catalogue.tables.keys().map(String::as_str).collect();
+    tables.sort_by_key(|table| {
+        std::cmp::Reverse(facts.tables.get(*table).and_then(TableFacts::rows))
+    });
+    tables
 }
 
 fn observe_one(
@@ -257,6 +334,13 @@ fn facts_of(database: &LoadedDatabase<'_>) -> Result<DatabaseFacts, CaptureError
             why: "the backup holds no facts of this database".to_owned(),
             hint: "Choose a backup that holds the database whole.",
         })
+}
+
+/// Tables that were asked for and are not in the backup.
+fn unknown_tables(facts: &DatabaseFacts, options: &LoadOptions) -> Vec<String> {
+    let mut asked = plain_names(&options.tables);
+    asked.retain(|table| !facts.tables.contains_key(table));
+    asked.into_iter().collect()
 }
 
 /// The names of tables that may have their database before them.

@@ -104,8 +104,9 @@ impl Stowage {
     }
 }
 
-/// The text without its events: they could run before they are wanted.
-pub(super) fn without_events(text: &[u8]) -> Vec<u8> {
+/// The text as it can be tried beside the tables: without its events, which could run, and with the account of the session in
+/// the place of all definers, whose rights hold for the live name only.
+pub(super) fn for_trial(text: &[u8]) -> Vec<u8> {
     let mut kept = Vec::with_capacity(text.len());
     let mut is_event = false;
     for line in text.split_inclusive(|byte| *byte == b'\n') {
@@ -114,11 +115,42 @@ pub(super) fn without_events(text: &[u8]) -> Vec<u8> {
         } else if line.starts_with(b"-- Dumping routines for database ") {
             is_event = false;
         }
-        if !is_event {
-            kept.extend_from_slice(line);
+        if is_event {
+            continue;
+        }
+        match definer(line) {
+            Some((before, after)) => {
+                kept.extend_from_slice(before);
+                kept.extend_from_slice(b"DEFINER=CURRENT_USER");
+                kept.extend_from_slice(after);
+            }
+            None => kept.extend_from_slice(line),
         }
     }
     kept
+}
+
+/// What stands before and after the definer on a line that creates an object.
+fn definer(line: &[u8]) -> Option<(&[u8], &[u8])> {
+    const WORD: &[u8] = b"DEFINER=";
+    let begins = [
+        &b"CREATE DEFINER="[..],
+        b"/*!50013 DEFINER=",
+        b"/*!50003 CREATE*/ /*!50017 DEFINER=",
+    ];
+    let begin = begins.into_iter().find(|begin| line.starts_with(begin))?;
+    let at = begin.len();
+    let (_, mut after) = sql::quoted_name(&line[at..])?;
+    if let Some(host) = after.strip_prefix(b"@") {
+        after = sql::quoted_name(host)?.1;
+    }
+    Some((&line[..at - WORD.len()], after))
+}
+
+/// The text in two: triggers and routines, then views.
+pub(super) fn code_and_views(text: &[u8]) -> (&[u8], &[u8]) {
+    let at = memchr::memmem::rfind(text, b"\n-- MariaDB dump ").unwrap_or(0);
+    text.split_at(at)
 }
 
 /// Takes the tables of this module out of a catalogue.
@@ -126,4 +158,25 @@ pub(super) fn forget(catalogue: &mut Catalogue) {
     catalogue
         .tables
         .retain(|table, _| !ALL.contains(&table.as_str()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trial_has_no_event_and_no_definer() {
+        let text = b"-- MariaDB dump 10\n/*!50003 CREATE*/ /*!50017 DEFINER=`a b`@`%`*/ /*!50003 TRIGGER x */;;\n\
+            -- Dumping events for database 'ca'\n/*!50106 CREATE*/ EVENT e\n-- Dumping routines for database 'ca'\n\
+            CREATE DEFINER=`role` FUNCTION f() RETURN 'DEFINER=`x`@`y`'\n\n-- MariaDB dump 10\n/*!50013 DEFINER=`a`@`b` SQL SECURITY DEFINER */\n";
+        let trial = for_trial(text);
+        let trial = String::from_utf8_lossy(&trial);
+        assert_eq!(trial.matches("DEFINER=CURRENT_USER").count(), 3, "{trial}");
+        assert!(
+            !trial.contains("EVENT e") && trial.contains("'DEFINER=`x`@`y`'"),
+            "{trial}"
+        );
+        let (code, views) = code_and_views(text);
+        assert!(code.ends_with(b"@`y`'\n") && views.starts_with(b"\n-- MariaDB dump"));
+    }
 }
