@@ -186,7 +186,9 @@ pub struct Inspection {
     pub files: u64,
     /// How many bytes they hold.
     pub size_bytes: u64,
-    /// Absolute paths that the asset covers: itself, or everything below it.
+    /// What it is and where, if it is no file: a server with its version.
+    pub about: Option<String>,
+    /// Absolute paths that the asset covers: itself, or everything below it; databases of a server as `KIND://PLACE/NAME`.
     pub covered: Vec<PathBuf>,
     /// What would make a capture incomplete.
     pub problems: Vec<String>,
