@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
+use strongroom_core::source::server::encode_part;
+
 /// An identifier in backticks.
 pub(super) fn name(name: &str) -> String {
     format!("`{}`", name.replace('`', "``"))
@@ -41,23 +43,9 @@ pub(super) fn unhex(digits: &str) -> Option<Vec<u8>> {
         .collect()
 }
 
-/// The path of a stream of a database: its name, with percent signs for what is not plain in a path.
+/// The path of a stream of a database.
 pub(super) fn path(database: &str, stream: &str) -> PathBuf {
-    let mut part = String::new();
-    for char in database.chars() {
-        let is_plain = char.is_alphanumeric()
-            || matches!(char, '_' | '-' | '$')
-            || (char == '.' && !part.is_empty());
-        if is_plain {
-            part.push(char);
-        } else {
-            let mut bytes = [0; 4];
-            for byte in char.encode_utf8(&mut bytes).bytes() {
-                let _ = write!(part, "%{byte:02X}");
-            }
-        }
-    }
-    Path::new("/").join(part).join(stream)
+    Path::new("/").join(encode_part(database)).join(stream)
 }
 
 /// Splits what precedes the end of the name in backticks that `text` begins with from the rest; none if it begins with none.
@@ -96,12 +84,5 @@ mod tests {
             Some(("a`b".to_owned(), &b" (x"[..]))
         );
         assert_eq!(quoted_name(b"`a``b"), None);
-    }
-
-    #[test]
-    fn a_database_is_one_part_of_a_path() {
-        assert_eq!(path("ca", "tables.sql"), Path::new("/ca/tables.sql"));
-        assert_eq!(path("../x y%", "t"), Path::new("/%2E.%2Fx%20y%25/t"));
-        assert_eq!(path("ü", "t"), Path::new("/ü/t"));
     }
 }

@@ -92,7 +92,6 @@ fn a_restore_onto_another_server_creates_what_is_missing() {
     );
     assert_eq!(backup.prove(&port, "shapes", names.new).failures, [""; 0]);
     port.swap_in(&names).expect("swaps");
-    assert!(!port.has(names.old).expect("nothing was there"));
     assert_eq!(dump(&one, "shapes"), dump(&two, "shapes"));
     two.sql("shapes", "INSERT INTO uses_sequence (t) VALUES ('more')")
         .expect("its default is a sequence beside it");
@@ -116,6 +115,17 @@ fn a_restore_onto_another_server_creates_what_is_missing() {
         lines.map(str::to_owned).collect::<BTreeSet<_>>()
     };
     assert_eq!(grants(&one), grants(&two));
+    // Nothing was there, and after an undo nothing is.
+    let used = dump(&two, "shapes");
+    port.swap_back(&names).expect("is undone");
+    let has = |name| port.has(name).expect("looks");
+    assert_eq!(
+        [names.live, names.old, names.new].map(has),
+        [false, false, true]
+    );
+    port.swap_in(&names).expect("swaps");
+    port.drop_database(names.old).expect("signs off");
+    assert_eq!(dump(&two, "shapes"), used);
 }
 
 #[test]

@@ -13,6 +13,8 @@
 //! | none of these, no table | | done but for the last step, or never begun | drop `from` |
 //! | is not there | | done | |
 //!
+//! Where nothing was live, `to` is made all the same, and its stowage says so: an undo, also of an exchange that stopped, then drops what is live.
+//!
 //! The move is one `RENAME TABLE`, which also renames the stowage: `saved` or `moved` of `to` becomes `parked`, `parked` of
 //! `from` becomes `moved`. From MariaDB 10.6 on it is atomic also when the server crashes.
 
@@ -73,6 +75,22 @@ impl Schema {
             .keys()
             .map(move |table| step(&self.name, table, to, table))
     }
+}
+
+fn create(
+    session: &mut Session,
+    name: &str,
+    character_set: &str,
+    collation: &str,
+) -> Result<(), CaptureError> {
+    session
+        .execute(&format!(
+            "CREATE DATABASE {} CHARACTER SET {} COLLATE {}",
+            sql::name(name),
+            sql::name(character_set),
+            sql::name(collation)
+        ))
+        .map_err(asked(&format!("create the database {name:?}")))
 }
 
 /// Columns whose default is the next value of a sequence name the schema that the sequence was created in: name the live one.
@@ -154,29 +172,14 @@ impl MariadbServer {
     ) -> Result<(), CaptureError> {
         let stowed = Stowage::get(session, &waiting.name, PARKED)?;
         let place = Schema::read(session, live)?;
-        let mut steps = Vec::new();
-        // Where there is nothing, nothing is kept; an empty schema may be what an interrupted exchange created.
-        if let Some(replaced) = place.as_ref().filter(|place| !place.is_empty()) {
-            let saved = self.save(session, replaced, to)?;
+        let saved = self.save(session, live, place.as_ref(), &stowed, to)?;
+        let mut steps = vec![step(to, saved, to, PARKED)];
+        if let Some(replaced) = &place {
             self.end_sessions(live)?;
             drop_objects(session, live, &replaced.catalogue)?;
             steps.extend(replaced.moves(to));
-            steps.push(step(to, saved, to, PARKED));
-        } else if let Some(kept) = Schema::read(session, to)?
-            && let Some(saved) = [SAVED, MOVED].into_iter().find(|state| kept.is(state))
-        {
-            // The live database lost its last object to an interrupted exchange, and had no table.
-            steps.push(step(to, saved, to, PARKED));
-        }
-        if place.is_none() {
-            session
-                .execute(&format!(
-                    "CREATE DATABASE {} CHARACTER SET {} COLLATE {}",
-                    sql::name(live),
-                    sql::name(&stowed.character_set),
-                    sql::name(&stowed.collation)
-                ))
-                .map_err(asked(&format!("create the database {live:?}")))?;
+        } else {
+            create(session, live, &stowed.character_set, &stowed.collation)?;
         }
         steps.extend(waiting.moves(live));
         steps.push(step(&waiting.name, PARKED, &waiting.name, MOVED));
@@ -199,13 +202,29 @@ impl MariadbServer {
         Ok(())
     }
 
-    /// Sees to it that `to` holds the text of the live objects, from before any was dropped, and returns under which state.
+    /// Sees to it that `to` holds the text of the live objects, from before any was dropped, and returns under which state. Where
+    /// nothing is live, `to` says so: an undo must know it at any time.
     fn save(
         &self,
         session: &mut Session,
-        live: &Schema,
+        live: &str,
+        place: Option<&Schema>,
+        stowed: &Stowage,
         to: &str,
     ) -> Result<&'static str, CaptureError> {
+        let mut stowage = Stowage {
+            character_set: stowed.character_set.clone(),
+            collation: stowed.collation.clone(),
+            is_absent: place.is_none(),
+            original: live.to_owned(),
+            ..Stowage::default()
+        };
+        if let Some(place) = place {
+            stowage
+                .character_set
+                .clone_from(&place.catalogue.character_set);
+            stowage.collation.clone_from(&place.catalogue.collation);
+        }
         match Schema::read(session, to)? {
             Some(kept) if kept.is(PARKED) || !kept.catalogue.tables.is_empty() => {
                 return Err(CaptureError::Unsuitable {
@@ -217,26 +236,13 @@ impl MariadbServer {
             Some(kept) if kept.is(SAVED) => return Ok(SAVED),
             Some(kept) if kept.is(MOVED) => return Ok(MOVED),
             Some(_) => {}
-            None => {
-                session
-                    .execute(&format!(
-                        "CREATE DATABASE {} CHARACTER SET {} COLLATE {}",
-                        sql::name(to),
-                        sql::name(&live.catalogue.character_set),
-                        sql::name(&live.catalogue.collation)
-                    ))
-                    .map_err(asked(&format!("create the database {to:?}")))?;
-            }
+            None => create(session, to, &stowage.character_set, &stowage.collation)?,
         }
-        let views: Vec<&str> = live.catalogue.of_kind("view").collect();
-        let stowage = Stowage {
-            character_set: live.catalogue.character_set.clone(),
-            collation: live.catalogue.collation.clone(),
-            objects: live.catalogue.objects.keys().cloned().collect(),
-            original: live.name.clone(),
-            grants: Vec::new(),
-            text: dump::objects(&self.connection, &live.name, &views, true)?,
-        };
+        if let Some(place) = place {
+            let views: Vec<&str> = place.catalogue.of_kind("view").collect();
+            stowage.objects = place.catalogue.objects.keys().cloned().collect();
+            stowage.text = dump::objects(&self.connection, live, &views, true)?;
+        }
         stowage.put(session, to, SAVED)?;
         Ok(SAVED)
     }
@@ -285,7 +291,20 @@ impl MariadbServer {
         from: &str,
     ) -> Result<(), CaptureError> {
         let stowed = Stowage::get(session, from, MOVED)?;
-        let Some(place) = Schema::read(session, live)? else {
+        let place = Schema::read(session, live)?;
+        if stowed.is_absent {
+            return match place {
+                Some(place) if !place.is_empty() => Err(CaptureError::Unsuitable {
+                    path: live.into(),
+                    why: "was not there before the restore, and has got tables or objects since"
+                        .to_owned(),
+                    hint: "Drop it when nobody needs it, then run the command again.",
+                }),
+                Some(_) => self.drop_database(live),
+                None => Ok(()),
+            };
+        }
+        let Some(place) = place else {
             return Err(CaptureError::Unsuitable {
                 path: live.into(),
                 why: "is gone, and with it the tables that were just moved there".to_owned(),

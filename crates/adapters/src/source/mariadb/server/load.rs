@@ -176,6 +176,7 @@ impl DatabaseLoad for Load<'_> {
             character_set: self.facts.character_set.clone(),
             collation: self.facts.collation.clone(),
             objects: self.facts.objects.keys().cloned().collect(),
+            is_absent: false,
             original: self.job.database.original.to_owned(),
             grants,
             text,

@@ -33,6 +33,9 @@ pub(super) struct Stowage {
     pub(super) collation: String,
     /// The objects that the text creates, by kind and name.
     pub(super) objects: Vec<String>,
+    /// There was no such database: what is put aside is that.
+    #[serde(default)]
+    pub(super) is_absent: bool,
     /// The name under which the database was captured.
     #[serde(default)]
     pub(super) original: String,
