@@ -54,7 +54,7 @@ fn failed(
             operation,
             asset,
             database,
-            source,
+            source: Box::new(source),
         },
     }
 }

@@ -143,7 +143,7 @@ pub enum RestoreError {
         database: String,
         /// Why.
         #[source]
-        source: CaptureError,
+        source: Box<CaptureError>,
     },
     /// The plan names an asset that the backup does not hold.
     #[error("the backup holds no asset {asset}")]
