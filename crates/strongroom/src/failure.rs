@@ -238,10 +238,6 @@ impl From<BackupError> for Failure {
     }
 }
 
-/// What to do after a restore has stopped.
-const RESTORE_WAYS_ON: &str =
-    "`strongroom restore --resume` goes on from here, `--undo` goes back.";
-
 impl From<RestoreError> for Failure {
     fn from(error: RestoreError) -> Self {
         use RestoreError as E;
@@ -270,14 +266,15 @@ impl From<RestoreError> for Failure {
                             `--resume` tries again.";
                 failure.context(format_args!("cannot restore {}", path.display())).hint(hint)
             }
-            E::Io { .. } => named(Exit::Failed, "file").hint(RESTORE_WAYS_ON),
             E::Database { ref source, .. } => {
-                let first = match source {
-                    CaptureError::Unsuitable { hint, .. } => format!("{hint} "),
-                    _ => String::new(),
-                };
-                named(Exit::Failed, "restore").hint(format!("{first}{RESTORE_WAYS_ON}"))
+                let hint = source.hint().unwrap_or_default();
+                named(Exit::Failed, "database").hint(
+                    format!("{hint} `strongroom restore --resume` goes on from here, `--undo` goes back.").trim_start(),
+                )
             }
+            E::Io { .. } => named(Exit::Failed, "file").hint(
+                "`strongroom restore --resume` goes on from here, `--undo` goes back.",
+            ),
             _ => named(Exit::Failed, "restore"),
         }
     }

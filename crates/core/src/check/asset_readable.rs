@@ -22,10 +22,11 @@ fn judge(inventory: &Inventory) -> Vec<Finding> {
                     findings.push(RULE.finding(Severity::Warning, name, note.clone()));
                 }
                 if inspection.problems.is_empty() {
-                    let message = format!(
-                        "{} files of {} bytes can be read",
-                        inspection.files, inspection.size_bytes
-                    );
+                    let (files, bytes) = (inspection.files, inspection.size_bytes);
+                    let message = match &inspection.about {
+                        Some(about) => format!("{about}: {bytes} bytes can be read"),
+                        None => format!("{files} files of {bytes} bytes can be read"),
+                    };
                     findings.push(RULE.finding(Severity::Good, name, message));
                 }
             }

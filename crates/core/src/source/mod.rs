@@ -186,7 +186,9 @@ pub struct Inspection {
     pub files: u64,
     /// How many bytes they hold.
     pub size_bytes: u64,
-    /// Absolute paths that the asset covers: itself, or everything below it.
+    /// What it is and where, if it is no file: a server with its version.
+    pub about: Option<String>,
+    /// Absolute paths that the asset covers: itself, or everything below it; databases of a server as `KIND://PLACE/NAME`.
     pub covered: Vec<PathBuf>,
     /// What would make a capture incomplete.
     pub problems: Vec<String>,
@@ -357,6 +359,23 @@ impl CaptureError {
         move |source| Self::Library {
             operation,
             source: Box::new(source),
+        }
+    }
+
+    /// What to do next, where the source knows.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Unsuitable { hint, .. } if !hint.is_empty() => Some(hint),
+            _ => None,
+        }
+    }
+
+    /// The error with its causes, and what to do next.
+    pub fn advice(&self) -> String {
+        let chain = crate::error_chain(self);
+        match self.hint() {
+            Some(hint) => format!("{chain}. {hint}"),
+            None => chain,
         }
     }
 

@@ -80,6 +80,11 @@ impl Source for MariadbSource {
         let problems = &mut inspection.problems;
         look::account(&mut session, client, &self.settings, problems)?;
         let (files, size_bytes, missing) = look::sizes(connection, &self.settings.databases)?;
+        let (major, minor) = client;
+        inspection.about = Some(format!(
+            "MariaDB at {}, client programs {major}.{minor}",
+            connection.place()
+        ));
         inspection.files = files;
         inspection.size_bytes = size_bytes;
         inspection.problems.extend(missing);

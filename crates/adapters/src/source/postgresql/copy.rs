@@ -223,6 +223,7 @@ impl Copier<'_> {
         });
         match checked {
             Ok(facts) => {
+                writer.write(paths::ROWS_END)?;
                 let below = paths::table_below(&table.schema, &table.name);
                 let path = paths::table(self.database, &below);
                 writer.finish(paths::entry(&path, self.seconds))?;

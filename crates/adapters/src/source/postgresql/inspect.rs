@@ -1,5 +1,7 @@
 //! Looks at the server and its databases without reading a row.
 
+use std::path::PathBuf;
+
 use strongroom_core::cancel::Cancel;
 use strongroom_core::source::{CaptureError, Class, Inspection};
 
@@ -16,7 +18,7 @@ pub(super) fn inspect(connection: &Connection) -> Result<Inspection, CaptureErro
     let cancel = Cancel::default();
     let mut inspection = Inspection::default();
     let mut reached = Reached::connect(connection, &cancel)?;
-    inspection.notes.push(format!(
+    inspection.about = Some(format!(
         "PostgreSQL {} at {}{}, client programs {}",
         server_version(reached.server.version_num),
         connection.place(),
@@ -38,12 +40,11 @@ pub(super) fn inspect(connection: &Connection) -> Result<Inspection, CaptureErro
         look_into(connection, &reached, &database, &cancel, &mut inspection)?;
     }
     let others = others(&mut reached).map_err(failed(connection))?;
-    if !others.is_empty() {
-        inspection.notes.push(format!(
-            "databases of this server that this asset does not cover: {}",
-            list(&others)
-        ));
-    }
+    let name = |database: &String| {
+        PathBuf::from(format!("postgresql://{}/{database}", connection.place()))
+    };
+    inspection.covered = reached.databases.iter().map(name).collect();
+    inspection.suggestions = others.iter().map(name).collect();
     Ok(inspection)
 }
 

@@ -3,13 +3,16 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read as _;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize as _;
+use strongroom_core::private_file;
 use strongroom_core::source::tables::{Differences, LineDigest, TableFacts};
 use strongroom_core::source::{CaptureError, Proof, RestoredAsset, Restorer};
 
 use super::facts::{DatabaseFacts, Facts};
+use super::server::archive::{ArchiveData, SequenceData, TableData, directory_archive};
 use super::{KIND, paths};
 
 /// How much is read at once.
@@ -33,6 +36,18 @@ impl Restorer for PostgresqlRestorer {
         true
     }
 
+    /// Writes `toc.dat` into the folder of each database, which makes an archive of it.
+    fn complete_directory(&self, asset: &RestoredAsset<'_>) -> Result<Vec<String>, CaptureError> {
+        let mut notes = Vec::new();
+        let Ok(facts) = Facts::deserialize(asset.facts) else {
+            return Ok(notes);
+        };
+        for (name, database) in &facts.databases {
+            notes.extend(archive_database(name, database, asset.files)?);
+        }
+        Ok(notes)
+    }
+
     fn prove(&self, asset: &RestoredAsset<'_>) -> Result<Proof, CaptureError> {
         let mut proof = Proof::default();
         let Ok(facts) = Facts::deserialize(asset.facts) else {
@@ -46,6 +61,69 @@ impl Restorer for PostgresqlRestorer {
         }
         Ok(proof)
     }
+}
+
+/// Puts a table of contents beside the streams of a database.
+fn archive_database(
+    name: &str,
+    facts: &DatabaseFacts,
+    files: &BTreeMap<PathBuf, PathBuf>,
+) -> Result<Option<String>, CaptureError> {
+    let Some(schema_file) = files.get(Path::new(&paths::schema(name))) else {
+        return Ok(None);
+    };
+    let schema = std::fs::read(schema_file).map_err(CaptureError::io("read", schema_file))?;
+    let tables: Vec<TableData<'_>> = facts
+        .relations
+        .values()
+        .filter_map(|relation| {
+            let file = relation.path.as_deref()?;
+            let is_there = files.contains_key(Path::new(&paths::table(name, file)));
+            is_there.then_some(TableData {
+                schema: &relation.schema,
+                name: &relation.name,
+                columns: &relation.columns,
+                file,
+            })
+        })
+        .collect();
+    let sequences: Vec<SequenceData<'_>> = facts
+        .sequences
+        .values()
+        .map(|sequence| SequenceData {
+            schema: &sequence.schema,
+            name: &sequence.name,
+            value: sequence.last_value,
+            is_called: sequence.is_called,
+        })
+        .collect();
+    let views: Vec<(&str, &str)> = facts
+        .materialized_views
+        .iter()
+        .filter(|view| view.is_populated)
+        .map(|view| (view.schema.as_str(), view.name.as_str()))
+        .collect();
+    let data = ArchiveData {
+        tables: &tables,
+        encoding: &facts.encoding,
+        sequences: &sequences,
+        views: &views,
+    };
+    let toc = directory_archive(&schema, &data).map_err(CaptureError::library(format!(
+        "make an archive of database {name:?}; its files are whole, see data.sql"
+    )))?;
+    let path = schema_file.with_file_name("toc.dat");
+    private_file::replace(&path, &toc).map_err(CaptureError::io("write", &path))?;
+    let more = if facts.large_objects > 0 {
+        "; its large objects are in large-objects.sql"
+    } else {
+        ""
+    };
+    let folder = path.parent().unwrap_or(Path::new(""));
+    Ok(Some(format!(
+        "database {name}: {} is an archive that pg_restore reads{more}",
+        folder.display()
+    )))
 }
 
 fn prove_database(
@@ -108,6 +186,17 @@ fn recount(file: &Path, digest: bool) -> Result<TableFacts, CaptureError> {
         LineDigest::counting_only()
     };
     let mut input = File::open(file).map_err(CaptureError::io("open", file))?;
+    let failed = CaptureError::io("read", file);
+    let rows_bytes = match rows_bytes(&input) {
+        Ok(Some(length)) => length,
+        Ok(None) => {
+            return Ok(TableFacts::Unreadable {
+                error: "the rows have no end".to_owned(),
+            });
+        }
+        Err(error) => return Err(failed(error)),
+    };
+    let mut input = input.by_ref().take(rows_bytes);
     let mut block = vec![0; BLOCK_BYTES];
     loop {
         match input.read(&mut block) {
@@ -122,4 +211,15 @@ fn recount(file: &Path, digest: bool) -> Result<TableFacts, CaptureError> {
         .unwrap_or_else(|error| TableFacts::Unreadable {
             error: error.to_string(),
         }))
+}
+
+/// How long the rows in a file are, without what ends them; none where nothing does.
+fn rows_bytes(file: &File) -> std::io::Result<Option<u64>> {
+    let length = file.metadata()?.len();
+    let Some(rows) = length.checked_sub(paths::ROWS_END.len() as u64) else {
+        return Ok(None);
+    };
+    let mut end = [0; paths::ROWS_END.len()];
+    file.read_exact_at(&mut end, rows)?;
+    Ok((end == paths::ROWS_END).then_some(rows))
 }

@@ -140,7 +140,7 @@ fn prove_files(directory: &Path, capture: &Capture, sink: &RecordingSink) {
     assert_eq!(proof.failures, Vec::<String>::new());
     assert_eq!(proof.shown.len(), 1);
     let hostile = &files[Path::new("/shapes/data/public.hostile_text.copy")];
-    std::fs::write(hostile, "1\t\\N\t\\N\n").expect("writes");
+    std::fs::write(hostile, "1\t\\N\t\\N\n\\.\n\n\n").expect("writes");
     let damaged = PostgresqlRestorer.prove(&asset).expect("is looked at");
     assert_eq!(damaged.failures.len(), 1, "{damaged:?}");
     let files = write(directory, sink);
@@ -167,7 +167,7 @@ fn of_an_extension_only_its_configuration_is_captured() {
     assert_eq!(database.tables["public.configured"].rows(), Some(3));
     assert!(!database.tables.contains_key("public.fixed"));
     let rows = sink.content("/postgres/data/public.configured.copy");
-    assert_eq!(rows.as_deref(), Some(&b"8\tx\n9\tx\n10\tx\n"[..]));
+    assert_eq!(rows.as_deref(), Some(&b"8\tx\n9\tx\n10\tx\n\\.\n\n\n"[..]));
 }
 
 /// Writes the streams as files, and returns where.
@@ -281,11 +281,11 @@ fn databases_of_one_server_and_its_roles() {
     let all = streams(&sink);
     assert!(all.contains_key("/it%27s%20%22a%22%20%3D%20b%2Fc%25d/schema.dump"));
     let large = &all["/certctl/data/public.one_large_value.copy"];
-    assert_eq!(large.len(), 4 + 2 * 30 * 1024 * 1024);
+    assert_eq!(large.len(), 4 + 2 * 30 * 1024 * 1024 + 5);
     // In the encoding of the database: AE OE UE.
     assert_eq!(
         all["/old_ca/data/public.pr\u{fc}fung.copy"],
-        b"\xc4\xd6\xdc\n"
+        b"\xc4\xd6\xdc\n\\.\n\n\n"
     );
     assert!(
         !all["/globals.sql"]

@@ -98,7 +98,7 @@ fn a_locked_table_is_named_with_its_holder_and_a_truncated_one_makes_a_new_cut()
     assert_eq!(capture.problems, Vec::<String>::new());
     assert_eq!(
         sink.content("/postgres/data/public.small.copy").as_deref(),
-        Some(&b"7\n8\n"[..])
+        Some(&b"7\n8\n\\.\n\n\n"[..])
     );
     other.say("BEGIN; LOCK TABLE small;");
     wait_for(

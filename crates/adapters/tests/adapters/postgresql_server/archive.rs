@@ -1,60 +1,42 @@
 //! Archives that `pg_restore` reads, put together without a server.
 
+use std::collections::BTreeMap;
+
+use strongroom_adapters::source::postgresql::PostgresqlRestorer;
 use strongroom_adapters::source::postgresql::facts::Facts;
 use strongroom_adapters::source::postgresql::server::archive::{
-    ArchiveData, DATA_END, SequenceData, TableData, directory_archive,
+    ArchiveData, TableData, directory_archive,
 };
 use strongroom_core::private_file;
+use strongroom_core::source::{RestoredAsset, Restorer as _};
 
 use super::*;
 
-/// Writes a captured database as an archive in a directory.
+/// Writes a captured database into a directory, as a restore does.
 fn write(captured: &Captured, to: &std::path::Path) {
     let facts: Facts = serde_json::from_value(captured.facts.clone()).expect("facts");
-    let facts = &facts.databases[&captured.name];
-    let with_rows = facts.relations.values().filter(|one| one.path.is_some());
-    let with_rows: Vec<_> = with_rows.collect();
-    let tables: Vec<TableData<'_>> = with_rows
-        .iter()
-        .map(|one| TableData {
-            schema: &one.schema,
-            name: &one.name,
-            columns: &one.columns,
-        })
-        .collect();
-    let sequences: Vec<SequenceData<'_>> = facts
-        .sequences
-        .values()
-        .map(|one| SequenceData {
-            schema: &one.schema,
-            name: &one.name,
-            value: one.last_value,
-            is_called: one.is_called,
-        })
-        .collect();
-    let views = facts.materialized_views.iter();
-    let views: Vec<(&str, &str)> = views
-        .filter(|view| view.is_populated)
-        .map(|view| (view.schema.as_str(), view.name.as_str()))
-        .collect();
-    let data = ArchiveData {
-        tables: &tables,
-        encoding: &facts.encoding,
-        sequences: &sequences,
-        views: &views,
-    };
-    let archive = directory_archive(captured.content("schema.dump"), &data).expect("an archive");
-    let file = |name: &str, parts: &[&[u8]]| {
-        let mut file = private_file::create_new(&to.join(name)).expect("a file");
-        for part in parts {
-            file.write_all(part).expect("written");
-        }
-    };
-    file("toc.dat", &[&archive.toc]);
-    for (relation, name) in with_rows.iter().zip(&archive.files) {
-        let path = relation.path.as_deref().expect("a path");
-        file(name, &[captured.content(path), DATA_END]);
+    let relations = &facts.databases[&captured.name].relations;
+    let mut files = BTreeMap::new();
+    let paths = relations.values().filter_map(|one| one.path.as_deref());
+    for below in paths.chain(["schema.dump"]) {
+        let path = to.join(below);
+        private_file::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        let mut file = private_file::create_new(&path).expect("a file");
+        file.write_all(captured.content(below)).expect("written");
+        files.insert(PathBuf::from(format!("/{}/{below}", captured.name)), path);
     }
+    let asset = RestoredAsset {
+        settings: &serde_json::Value::Null,
+        facts: &captured.facts,
+        files: &files,
+        all_files: &files,
+    };
+    let proof = PostgresqlRestorer.prove(&asset).expect("can be read");
+    assert_eq!(proof.failures, Vec::<String>::new());
+    let notes = PostgresqlRestorer
+        .complete_directory(&asset)
+        .expect("an archive");
+    assert!(notes[0].contains("pg_restore"), "{notes:?}");
 }
 
 #[test]
@@ -89,7 +71,13 @@ fn pg_restore_lists_prints_and_loads_an_archive_in_a_directory() {
             text.matches("pg_catalog.setval(").count(),
             count(" SEQUENCE SET ")
         );
-        for jobs in ["1", "2"] {
+        // A check of `shapes` reads another table, whose rows must come first: pg_restore in parallel promises no order.
+        let all = if name == "shapes" {
+            &["1"][..]
+        } else {
+            &["1", "2"]
+        };
+        for jobs in all {
             let new = format!("{name} {jobs}");
             cluster
                 .psql(
@@ -98,7 +86,7 @@ fn pg_restore_lists_prints_and_loads_an_archive_in_a_directory() {
                 )
                 .expect("a database");
             let url = cluster.url(&new);
-            run(&["--exit-on-error", "--jobs", jobs, "--dbname", &url, path]);
+            run(&["--exit-on-error", "--jobs", *jobs, "--dbname", &url, path]);
             if captured.facts["databases"][name]["large_objects"] == 0 {
                 assert_same(&cluster, name, &new);
             }
@@ -148,6 +136,7 @@ fn what_is_missing_cut_or_unknown_is_told() {
         schema: "public",
         name: "none",
         columns: &[],
+        file: "none",
     }];
     let data = ArchiveData {
         tables: &tables,

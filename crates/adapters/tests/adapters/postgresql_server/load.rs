@@ -136,8 +136,8 @@ fn content_that_fails_at_its_end_leaves_no_row() {
     assert_eq!(count, "0\n");
     for (more, said) in [
         (&b"1\n"[..], "missing data"),
-        (b"\\.\nDROP TABLE jobs;\n", "is a command"),
-        (b"x", "within a row"),
+        (b"\\.\nDROP TABLE jobs;\n", "comes a command"),
+        (b"x", "have no end"),
     ] {
         let spoiled = |stream: &Stream, to: &mut dyn Write| {
             if stream.path.ends_with("data/public.jobs.copy") {
@@ -331,6 +331,7 @@ fn what_a_server_lacks_is_refused() {
     let options = LoadOptions {
         tables: ["nothing".to_owned()].into(),
         roles: [("certctl_app".to_owned(), "nobody".to_owned())].into(),
+        ..LoadOptions::default()
     };
     let name = "x".repeat(64);
     let wanted = WantedDatabase {

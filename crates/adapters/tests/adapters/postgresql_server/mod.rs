@@ -128,14 +128,20 @@ impl Captured {
             name,
             database: self.database(options, &cancel),
             scratch: scratch.path(),
+            keep: scratch.path(),
         })?;
         let give = |stream: &Stream, content: &[u8]| {
+            // What spoils rows comes before their end.
+            let rows = content.strip_suffix(b"\\.\n\n\n").unwrap_or(content);
             load.load(stream, &mut |to| {
-                for block in content.chunks(10_000) {
-                    to.write_all(block)
-                        .map_err(CaptureError::library("write a block"))?;
-                }
-                spoil(stream, to)
+                let mut write = |bytes: &[u8]| {
+                    to.write_all(bytes)
+                        .map_err(CaptureError::library("write a block"))
+                };
+                rows.chunks(10_000).try_for_each(&mut write)?;
+                spoil(stream, to)?;
+                to.write_all(&content[rows.len()..])
+                    .map_err(CaptureError::library("write the end"))
             })
         };
         let wanted: Vec<_> = self

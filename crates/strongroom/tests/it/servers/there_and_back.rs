@@ -5,7 +5,7 @@ use super::host::{DATABASES, Kind, ServerHost};
 fn there_and_back(kind: Kind) {
     let place = ServerHost::new(kind, 2000);
     let (host, server) = (&place.host, &place.server);
-    host.run(&["check"]);
+    host.ok(&["check"]);
     let wanted = place.dumps();
     let label = host.backup();
     let shown = host.ok(&place.host.with_identities(&["show", &label, "--json"]));

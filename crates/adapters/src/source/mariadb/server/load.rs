@@ -146,8 +146,9 @@ impl DatabaseLoad for Load<'_> {
         self.is(stream, "tables.sql") || self.is(stream, "objects.sql")
     }
 
-    fn is_alone(&self, _stream: &Stream) -> bool {
-        false
+    /// There are two, and only one of them is loaded now.
+    fn is_alone(&self, _: &Stream) -> bool {
+        true
     }
 
     fn load(&self, stream: &Stream, content: StreamContent<'_>) -> Result<(), CaptureError> {

@@ -13,9 +13,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::super::session::{identifier, literal};
 use toc::{DATA, POST_DATA, PRE_DATA, Toc, TocEntry};
 
-/// What follows the COPY text in a file of an archive in a directory.
-pub const DATA_END: &[u8] = b"\\.\n\n\n";
-
 /// Objects that every new database has, and that an ordinary role may not create or comment on: `kind` and `tag`.
 ///
 /// They are left out of a load, because it stops at its first error.
@@ -76,6 +73,8 @@ pub struct TableData<'a> {
     pub name: &'a str,
     /// The columns of the COPY text, in order.
     pub columns: &'a [String],
+    /// The file that holds the COPY text and its end (`\.` and two empty lines), below the directory of the archive.
+    pub file: &'a str,
 }
 
 /// Where a sequence is.
@@ -104,20 +103,8 @@ pub struct ArchiveData<'a> {
     pub views: &'a [(&'a str, &'a str)],
 }
 
-/// An archive in a directory, without the rows.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DirectoryArchive {
-    /// The content of `toc.dat`.
-    pub toc: Vec<u8>,
-    /// For each table, in the order given, the file that holds its COPY text and then [`DATA_END`].
-    pub files: Vec<String>,
-}
-
-/// Makes one archive of a schema and the rows of its tables. Large objects are not part of it.
-pub fn directory_archive(
-    schema: &[u8],
-    data: &ArchiveData<'_>,
-) -> Result<DirectoryArchive, ArchiveError> {
+/// The `toc.dat` that makes one archive of a schema and the rows of its tables. Large objects are not part of it.
+pub fn directory_archive(schema: &[u8], data: &ArchiveData<'_>) -> Result<Vec<u8>, ArchiveError> {
     let mut toc = Toc::read(schema)?;
     let known = Known::new(&toc.entries);
     let mut next = toc.entries.iter().map(|entry| entry.dump_id).max();
@@ -126,18 +113,15 @@ pub fn directory_archive(
         next = Some(id);
         id
     };
-    let mut files = Vec::new();
     let mut rows = Vec::new();
     for table in data.tables {
         let of = known.find("table", TABLES, table.schema, table.name)?;
         let dump_id = next_id();
-        let file = format!("{dump_id}.dat");
-        files.push(file.clone());
         rows.push(TocEntry {
             has_data: true,
             // It depends on where the text comes from, not on the encoding of the schema.
             copy_statement: Some(copy_statement(table, data.encoding).into_bytes()),
-            file: Some(file),
+            file: Some(table.file.to_owned()),
             ..entry_of(of, dump_id, "TABLE DATA", DATA)
         });
     }
@@ -166,10 +150,7 @@ pub fn directory_archive(
     let place = post_data_begins(&toc.entries);
     toc.entries.splice(place..place, rows);
     toc.entries.extend(refreshes);
-    Ok(DirectoryArchive {
-        toc: toc.to_directory(),
-        files,
-    })
+    Ok(toc.to_directory())
 }
 
 /// The schemas of a database with their privileges: to own anything in a schema, a role must be allowed to create there.

@@ -66,10 +66,10 @@ impl Rows<'_> {
             // Dropping the script kills the program.
             (Err(error), None) => return Err(error),
         }
-        if ends.is_in_line {
-            return Err(wrong(self.table, "the rows stop within a row".to_owned()));
+        if !ends.has_ended {
+            return Err(wrong(self.table, "the rows have no end".to_owned()));
         }
-        let (script, loaded) = script.ask(b"\\.\n", ":ROW_COUNT")?;
+        let (script, loaded) = script.ask(b"", ":ROW_COUNT")?;
         let loaded: u64 = loaded.parse().map_err(|_| {
             wrong(
                 self.table,
@@ -197,14 +197,14 @@ impl Write for Guard<'_> {
     }
 }
 
-/// Counts lines, and refuses those that `psql` would take for the end of the rows, or for a command of its own.
+/// Counts rows up to their end ([`ROWS_END`](super::super::paths::ROWS_END)), and refuses what `psql` would take for a command of its own.
 ///
-/// COPY text has no such line, since a backslash in a value is doubled. What follows such a line would be
-/// executed, before anybody knows whether the content is what was captured.
+/// A row is never `\.`, since a backslash in a value is doubled. What follows that line would be
+/// executed: only empty lines may.
 #[derive(Default)]
 struct CopyEnds {
     lines: u64,
-    is_in_line: bool,
+    has_ended: bool,
     is_script: bool,
     /// How the current line begins, up to four bytes.
     begin: Vec<u8>,
@@ -218,18 +218,25 @@ impl CopyEnds {
             let line = &rest[..end.unwrap_or(rest.len())];
             let missing = 4_usize.saturating_sub(self.begin.len());
             self.begin.extend(line.iter().take(missing));
-            self.is_in_line = end.is_none();
             let Some(end) = end else { break };
             rest = &rest[end + 1..];
-            self.lines += 1;
             let is_end = matches!(self.begin.as_slice(), b"\\." | b"\\.\r");
+            let goes_on = self.has_ended && !self.begin.is_empty();
+            if !self.has_ended && !self.is_script {
+                if is_end {
+                    self.has_ended = true;
+                    self.begin.clear();
+                    continue;
+                }
+                self.lines += 1;
+            }
             // Newer ones of pg_dump lock psql up against commands in names: \restrict and \unrestrict.
             let is_lock = self.is_script && matches!(self.begin.as_slice(), b"\\res" | b"\\unr");
             let is_command = self.is_script && !is_lock && self.begin.first() == Some(&b'\\');
-            if is_end || is_command {
+            if goes_on || (self.is_script && is_end) || is_command {
                 return Err(io::Error::new(
                     io::ErrorKind::InvalidData,
-                    format!("line {} is a command, not content", self.lines),
+                    format!("after {} rows comes a command, not content", self.lines),
                 ));
             }
             self.begin.clear();
@@ -261,17 +268,21 @@ mod tests {
             for block in blocks {
                 ends.look(block)?;
             }
-            Ok::<_, io::Error>((ends.lines, ends.is_in_line))
+            Ok::<_, io::Error>((ends.lines, ends.has_ended))
         };
         assert_eq!(looked(&[b"a\nb", b"\n", b"\n"]).expect("rows"), (3, false));
         assert_eq!(
+            looked(&[b"a\n\\", b".\n\n", b"\n"]).expect("rows"),
+            (1, true)
+        );
+        assert_eq!(
             looked(&[b"\\.x\n\\\\.\na\\.\nab"]).expect("rows"),
-            (3, true)
+            (3, false)
         );
         for blocks in [
-            &[&b"\\.\n"[..]][..],
-            &[b"a\n\\", b".", b"\n"],
-            &[b"a\n\\.\r\n"],
+            &[&b"\\.\n\\! id\n"[..]][..],
+            &[b"a\n\\", b".", b"\n\n", b"DROP TABLE a;\n"],
+            &[b"a\n\\.\r\n\\.\n"],
         ] {
             assert!(looked(blocks).is_err(), "{blocks:?}");
         }
