@@ -270,6 +270,8 @@ fn go_on(
     if report.awaits_sign_off {
         journal.enter(Phase::Applied)?;
     } else {
+        // Nothing waits, but a server may note under the old name that there was none.
+        databases::drop_old(&journal, context, &mut RestoreReport::default())?;
         journal.remove()?;
     }
     Ok(report)
