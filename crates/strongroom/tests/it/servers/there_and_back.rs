@@ -310,3 +310,35 @@ fn a_password_opens_postgresql_on_tcp() {
 fn a_password_opens_mariadb_on_tcp() {
     with_a_password(Kind::Mariadb);
 }
+
+/// How many certificates the large databases have here. Without optimisation these take half a minute, two databases
+/// with a backup and a restore of one; [`strongroom_testkit::fixtures::MANY`] would take minutes.
+const LARGE: u32 = 50_000;
+
+fn large(kind: Kind) {
+    let place = ServerHost::new(kind, LARGE);
+    let host = &place.host;
+    let wanted = place.server.dump("certctl");
+    with_one(&place);
+    let label = host.backup();
+    place.damage();
+    host.ok(&place.restore(&[&label, "one", "--apply"]));
+    assert_same(
+        &["certctl"],
+        &[place.server.dump("certctl")],
+        &[wanted],
+        "restored",
+    );
+    host.ok(&["restore", "--sign-off"]);
+    place.assert_no_leftovers("signed off");
+}
+
+#[test]
+fn a_large_database_of_postgresql_goes_there_and_back() {
+    large(Kind::Postgresql);
+}
+
+#[test]
+fn a_large_database_of_mariadb_goes_there_and_back() {
+    large(Kind::Mariadb);
+}
