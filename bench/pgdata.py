@@ -263,8 +263,9 @@ def copy_lines(directory):
     for path in sorted(Path(directory).rglob("*.copy")):
         with open(path, "rb") as file:
             for line in file:
-                if line != b"\\.\n":
-                    yield path.name.removesuffix(".copy"), line
+                if line == b"\\.\n":
+                    break
+                yield path.name.removesuffix(".copy"), line
 
 
 def digests(lines):

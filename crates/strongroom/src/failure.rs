@@ -266,6 +266,12 @@ impl From<RestoreError> for Failure {
                             `--resume` tries again.";
                 failure.context(format_args!("cannot restore {}", path.display())).hint(hint)
             }
+            E::Database { ref source, .. } => {
+                let hint = source.hint().unwrap_or_default();
+                named(Exit::Failed, "database").hint(
+                    format!("{hint} `strongroom restore --resume` goes on from here, `--undo` goes back.").trim_start(),
+                )
+            }
             E::Io { .. } => named(Exit::Failed, "file").hint(
                 "`strongroom restore --resume` goes on from here, `--undo` goes back.",
             ),

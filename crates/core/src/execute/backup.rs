@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use super::{Event, Observer, Stopwatch};
 use crate::cancel::{Cancel, Interrupted};
 use crate::clock::Clock;
-use crate::error_chain;
 use crate::format::envelope::Status;
 use crate::format::manifest::{Asset, AssetResult};
 use crate::format::writer_key::WriterKey;
@@ -258,7 +257,7 @@ fn capture(
             CaptureError::Store(error) => return Err(interrupted_or(*error, failed)),
             CaptureError::Storage(error) => return Err(failed(error.into())),
             error => Capture {
-                problems: vec![error_chain(&error)],
+                problems: vec![error.advice()],
                 ..Capture::default()
             },
         },

@@ -362,6 +362,23 @@ impl CaptureError {
         }
     }
 
+    /// What to do next, where the source knows.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Unsuitable { hint, .. } if !hint.is_empty() => Some(hint),
+            _ => None,
+        }
+    }
+
+    /// The error with its causes, and what to do next.
+    pub fn advice(&self) -> String {
+        let chain = crate::error_chain(self);
+        match self.hint() {
+            Some(hint) => format!("{chain}. {hint}"),
+            None => chain,
+        }
+    }
+
     /// True when the fault is the repository's or the operator's, so that going on with other assets is in vain.
     pub fn is_fatal(&self) -> bool {
         matches!(

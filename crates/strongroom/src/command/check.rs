@@ -138,7 +138,7 @@ fn assets(session: &Session<'_>) -> Vec<AssetSeen> {
                 source: asset.source().to_owned(),
                 is_on_server: strongroom_adapters::restorer(asset.source())
                     .is_some_and(Restorer::loads_into_server),
-                inspection: source.inspect().map_err(|error| error_chain(&error)),
+                inspection: source.inspect().map_err(|error| error.advice()),
                 key_problems: prove.then(|| match prove_source(&**source, cancel) {
                     Ok(capture) => capture.problems,
                     Err(error) => vec![error_chain(&error)],

@@ -416,6 +416,7 @@ fn finish(
         "items": done.items,
         "bytes": done.bytes,
         "shown": done.shown,
+        "seconds": done.timings.iter().cloned().collect::<BTreeMap<_, _>>(),
         "problems": done.problems,
         "notes": done.notes,
         "awaits_sign_off": done.awaits_sign_off,
@@ -433,6 +434,9 @@ pub(crate) fn print_done(report: &Report, done: &RestoreReport, told: &[String])
         for line in shown {
             report.line(format!("  {asset}: {line}"));
         }
+    }
+    for (what, seconds) in &done.timings {
+        report.line(format!("  {what} in {seconds:.1} s"));
     }
     for note in &done.notes {
         report.note(note);

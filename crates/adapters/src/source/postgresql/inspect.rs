@@ -1,5 +1,7 @@
 //! Looks at the server and its databases without reading a row.
 
+use std::path::PathBuf;
+
 use strongroom_core::cancel::Cancel;
 use strongroom_core::source::{CaptureError, Class, Inspection};
 
@@ -7,8 +9,6 @@ use super::Reached;
 use super::catalogue;
 use super::conninfo::conninfo;
 use super::copy::said;
-use std::path::PathBuf;
-
 use super::database::list;
 use super::session::{Session, SessionError, literal};
 use super::settings::Connection;

@@ -7,7 +7,7 @@ use strongroom_core::format::manifest::StreamKind;
 use strongroom_core::source::Entry;
 use strongroom_core::source::tables::RowDigest;
 
-/// What follows the rows in the stream of a table, as in a data file of pg_dump's directory format: with a table of contents
+/// What follows the rows in the stream of a table, as in a data file of `pg_dump`'s directory format: with a table of contents
 /// beside them, the streams of a database are an archive that `pg_restore` reads.
 pub(super) const ROWS_END: &[u8] = b"\\.\n\n\n";
 

@@ -2,12 +2,13 @@
 //!
 //! How far an interrupted restore came is asked of the server, by the names that exist.
 
+use std::cmp::Reverse;
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, PoisonError};
 
 use super::journal::Journal;
 use super::{RestoreContext, RestoreError, RestoreReport, spool};
-use crate::execute::Event;
+use crate::execute::{Event, Stopwatch};
 use crate::format::Digest;
 use crate::format::envelope::Status;
 use crate::format::manifest::{Asset, AssetResult, Run, Stream, StreamKind};
@@ -54,7 +55,7 @@ fn failed(
             operation,
             asset,
             database,
-            source,
+            source: Box::new(source),
         },
     }
 }
@@ -115,6 +116,7 @@ pub(super) fn load(
             options: &plan.options,
             cancel: context.cancel,
         };
+        let watch = Stopwatch::start();
         let scratch = opened.keep.join("scratch");
         spool::empty(&scratch)?;
         let load = opened
@@ -138,8 +140,17 @@ pub(super) fn load(
         context.observer.event(Event::End {
             name: &database.name,
         });
+        let timed = |what, watch: &Stopwatch| {
+            (
+                format!("database {}: {what}", database.name),
+                watch.seconds(),
+            )
+        };
+        report.timings.push(timed("loaded", &watch));
         step(context, "prove", database)?;
+        let watch = Stopwatch::start();
         prove(&opened, &loaded, &result, context, report)?;
+        report.timings.push(timed("compared", &watch));
         journal.note_loaded(number)?;
     }
     Ok(())
@@ -173,6 +184,9 @@ fn find<'b, 'a>(
     })
 }
 
+/// How many runs wait, at most, to be put in order: about 50 MB.
+const WAITING_RUNS: usize = 2_000_000;
+
 /// A stream on its way to a worker, with the packs that its runs need and no others.
 struct Work {
     stream: Stream,
@@ -192,9 +206,9 @@ impl AtWork {
         *self.count.lock().unwrap_or_else(PoisonError::into_inner) += 1;
     }
 
-    fn done(&self) {
-        *self.count.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
-        self.changed.notify_all();
+    /// Counts one less when it is dropped, also by a panic.
+    fn done_when_dropped(&self) -> Done<'_> {
+        Done(self)
     }
 
     fn wait_until_none(&self) {
@@ -205,6 +219,16 @@ impl AtWork {
                 .wait(count)
                 .unwrap_or_else(PoisonError::into_inner);
         }
+    }
+}
+
+struct Done<'w>(&'w AtWork);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        let count = self.0.count.lock();
+        *count.unwrap_or_else(PoisonError::into_inner) -= 1;
+        self.0.changed.notify_all();
     }
 }
 
@@ -240,6 +264,7 @@ fn stream(
             let (failure, again) = (&failure, &again);
             scope.spawn(move || {
                 for work in receiver {
+                    let _done = at_work.done_when_dropped();
                     match one(&work, worker) {
                         Ok(()) => {}
                         Err(RestoreError::Database { .. }) => {
@@ -254,12 +279,21 @@ fn stream(
                             failure.get_or_insert(error);
                         }
                     }
-                    at_work.done();
                 }
             });
         }
         drop(receiver);
         let mut feed = || -> Result<(), RestoreError> {
+            let (mut waiting, mut waiting_runs) = (Vec::new(), 0);
+            // The largest first, so that nobody is alone with it at the end.
+            let send = |waiting: &mut Vec<Work>| {
+                waiting.sort_by_key(|work: &Work| Reverse(work.stream.size));
+                for work in waiting.drain(..) {
+                    at_work.add();
+                    // The workers live as long as there is something to receive.
+                    let _ = sender.send(work);
+                }
+            };
             let mut manifest = backup.manifest()?;
             let mut in_asset = false;
             while let Some(item) = manifest
@@ -286,15 +320,19 @@ fn stream(
                 report.bytes += stream.size.unwrap_or(0);
                 let work = compact(stream, runs, manifest.packs());
                 if load.is_alone(&work.stream) {
+                    send(&mut waiting);
                     at_work.wait_until_none();
                     one(&work, load.jobs())?;
                 } else {
-                    at_work.add();
-                    if sender.send(work).is_err() {
-                        return Ok(());
+                    waiting_runs += work.runs.len() + 64;
+                    waiting.push(work);
+                    if waiting_runs > WAITING_RUNS {
+                        send(&mut waiting);
+                        waiting_runs = 0;
                     }
                 }
             }
+            send(&mut waiting);
             Ok(())
         };
         let fed = feed();

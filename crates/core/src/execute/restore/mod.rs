@@ -65,7 +65,7 @@ pub struct RestoreContext<'a> {
 }
 
 /// What a restore did.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct RestoreReport {
     /// Things restored.
     pub items: u64,
@@ -73,6 +73,8 @@ pub struct RestoreReport {
     pub bytes: u64,
     /// What was proved of each asset, by its name.
     pub shown: BTreeMap<String, Vec<String>>,
+    /// How long the loads and comparisons of databases took, in seconds, in words and in order.
+    pub timings: Vec<(String, f64)>,
     /// What is not as it was: an incomplete asset's failed proof, metadata that could not be set.
     pub problems: Vec<String>,
     /// What the operator should know.
@@ -143,7 +145,7 @@ pub enum RestoreError {
         database: String,
         /// Why.
         #[source]
-        source: CaptureError,
+        source: Box<CaptureError>,
     },
     /// The plan names an asset that the backup does not hold.
     #[error("the backup holds no asset {asset}")]

@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use rustix::fs::Access;
 
 use super::{FindRestorer, FindServer, RestoreError};
-use crate::error_chain;
 use crate::format::manifest::StreamKind;
 use crate::plan::restore::{Found, Observations, RestoreAsset, Target, place};
 use crate::source::CaptureError;
@@ -53,7 +52,7 @@ pub fn observe(
                 .and_then(|server| server.observe(&wanted));
             let seen = match seen {
                 Err(CaptureError::Interrupted(error)) => return Err(error.into()),
-                seen => seen.map_err(|error| error_chain(&error)),
+                seen => seen.map_err(|error| error.advice()),
             };
             world.servers.insert(asset.name.clone(), seen);
         }
