@@ -243,10 +243,10 @@ fn a_second_run_finds_the_first_at_work() {
 }
 
 /// A small file system of its own, gone when it is dropped.
-struct SmallDisk(PathBuf);
+pub(crate) struct SmallDisk(PathBuf);
 
 impl SmallDisk {
-    fn mount(test: &str, path: PathBuf, size: &str) -> Option<Self> {
+    pub(crate) fn mount(test: &str, path: PathBuf, size: &str) -> Option<Self> {
         std::fs::create_dir_all(&path).expect("creates");
         if !is_root() {
             skip(test, "needs root to mount a small disk");
@@ -263,9 +263,16 @@ impl SmallDisk {
         Some(Self(path))
     }
 
-    fn resize(&self, size: &str) {
+    pub(crate) fn resize(&self, size: &str) {
         let option = format!("remount,size={size}");
         must("mount", &["-o", &option, self.0.to_str().expect("UTF-8")]);
+    }
+
+    /// Leaves this much room besides what is used now, in KiB.
+    pub(crate) fn leave(&self, kibibytes: u64) {
+        let disk = rustix::fs::statvfs(&self.0).expect("a file system");
+        let used = (disk.f_blocks - disk.f_bfree) * disk.f_frsize / 1024;
+        self.resize(&format!("{}k", used + kibibytes));
     }
 }
 

@@ -42,6 +42,7 @@ use strongroom_core::source::{Capture, CaptureError, Class, Inspection, Sink, So
 
 pub use connection::Connection;
 pub use restorer::MariadbRestorer;
+pub use rows::{ReadDump, read_dump};
 pub use settings::{FactsKind, MariadbSettings, NewestColumn, NewestColumnError};
 
 use session::Session;

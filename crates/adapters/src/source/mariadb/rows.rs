@@ -50,6 +50,36 @@ pub(super) struct Dumped {
     pub(super) faults: Vec<String>,
 }
 
+/// A dump after it was read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReadDump {
+    /// What a backup stores of it.
+    pub text: Vec<u8>,
+    /// Rows and digest of every table.
+    pub tables: BTreeMap<String, TableFacts>,
+    /// Whether the program said at the end that it was done.
+    pub is_complete: bool,
+    /// What could not be understood.
+    pub faults: Vec<String>,
+}
+
+/// Reads what `mariadb-dump` wrote of `database`, in blocks of any size, as a capture does. Never fails: what is
+/// no dump has faults, or is not complete.
+pub fn read_dump<'b>(database: &str, blocks: impl IntoIterator<Item = &'b [u8]>) -> ReadDump {
+    let mut reader = DumpReader::new(database, false);
+    let mut text = Vec::new();
+    for block in blocks {
+        reader.feed(block, &mut text);
+    }
+    let dumped = reader.finish(&mut text);
+    ReadDump {
+        text,
+        tables: dumped.tables,
+        is_complete: dumped.is_complete,
+        faults: dumped.faults,
+    }
+}
+
 /// How a table is defined, as `SHOW CREATE TABLE` tells.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Definition {

@@ -2,6 +2,7 @@
 
 mod capture;
 mod faults;
+mod leftovers;
 mod restore;
 
 use std::io::Write;

@@ -13,6 +13,7 @@ use crate::private_file;
 use crate::repository::RepositoryError;
 use crate::repository::reader::BackupReader;
 use crate::source::CaptureError;
+use crate::storage::StorageError;
 
 /// How much is read at once, in bytes.
 const BLOCK: usize = 256 << 10;
@@ -38,6 +39,16 @@ pub(super) fn fetch(
         .write_content(stream, runs, packs, &file, context.cancel, &on_bytes)
         .map_err(|source| match source {
             RepositoryError::Interrupted(error) => error.into(),
+            // Which disk is full, is what the operator must know.
+            RepositoryError::Storage(StorageError::NoSpace { operation, .. }) => {
+                RestoreError::Content {
+                    path: stream.path.clone(),
+                    source: RepositoryError::Storage(StorageError::NoSpace {
+                        operation,
+                        name: path.display().to_string(),
+                    }),
+                }
+            }
             source => RestoreError::Content {
                 path: stream.path.clone(),
                 source,

@@ -170,7 +170,7 @@ fn restores(kind: Kind) {
     let usual = timed(|| drop(place.host.ok(&apply)));
     let usual_undo = timed(|| drop(place.host.ok(&undo)));
     place.assert_dumps_but_counters(&damaged, "now");
-    for round in 0..18_usize {
+    for round in 0..12_usize {
         let victim = VICTIMS[round % 3];
         let when = format!("round {round}, {victim:?} killed");
         disturbed(&mut place, &apply, victim, usual, &mut random);

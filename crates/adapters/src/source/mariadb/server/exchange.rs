@@ -138,19 +138,25 @@ fn step(from: &str, table: &str, to: &str, renamed: &str) -> String {
 impl MariadbServer {
     /// Takes what is in `from` live, and puts what is live into `to`.
     pub(super) fn exchange(&self, live: &str, from: &str, to: &str) -> Result<(), CaptureError> {
-        let mut session = self.session()?;
+        let names = [live, from, to];
+        let mut session = self.session_alone(&names)?;
         let Some(waiting) = Schema::read(&mut session, from)? else {
             return Ok(());
         };
         if waiting.is(PARKED) {
             self.move_tables(&mut session, live, &waiting, to)?;
         } else if waiting.is(SAVED) {
+            // A client of the interrupted exchange may still have text to load.
+            self.end_sessions(live)?;
             let statement = format!("RENAME TABLE {}", step(from, SAVED, from, MOVED));
             session
                 .execute(&statement)
                 .map_err(asked("take the exchange back"))?;
-        } else if !waiting.is(MOVED) {
+        } else if waiting.is(MOVED) {
+            self.end_sessions(live)?;
+        } else {
             if waiting.is_empty() {
+                drop(session);
                 return self.drop_database(from);
             }
             return Err(CaptureError::Unsuitable {
@@ -160,6 +166,7 @@ impl MariadbServer {
             });
         }
         self.load_objects(&mut session, live, from)?;
+        drop(session);
         self.drop_database(from)
     }
 
@@ -186,11 +193,14 @@ impl MariadbServer {
         let statement = format!("RENAME TABLE {}", steps.join(", "));
         for tried in 1.. {
             self.end_sessions(live)?;
-            let mut session = self.session()?;
             match session.execute(&statement) {
                 Ok(()) => break,
                 Err(error)
-                    if error.number() == Some(ER_LOCK_WAIT_TIMEOUT) && tried < MOVE_TRIES => {}
+                    if error.number() == Some(ER_LOCK_WAIT_TIMEOUT) && tried < MOVE_TRIES =>
+                {
+                    // The error has ended the session.
+                    *session = self.session_alone(&[live, &waiting.name, to])?;
+                }
                 Err(error) => {
                     return Err(asked(&format!(
                         "move the tables of {live:?} and {:?}; end the sessions that use them, then run the command again",

@@ -5,6 +5,7 @@
 //! cannot be moved: they are dropped before and created again after. The text that creates them travels with the tables it belongs
 //! to, in a table of its own, so that all that a repetition or an undo needs is in the server.
 
+mod drop;
 mod exchange;
 mod load;
 mod stowage;
@@ -36,6 +37,12 @@ use super::sql;
 /// How long a change of definitions waits for the sessions that use a table, in seconds.
 const LOCK_WAIT_SECONDS: u32 = 10;
 
+/// How long a session waits for one that an interrupted run left behind, in seconds.
+const ALONE_SECONDS: u32 = 120;
+
+/// How often the server is asked whether the sessions are gone that were ended, ten times a second.
+const END_TRIES: u32 = 100;
+
 /// How many tables are read at a time when a load is proved, at most.
 const JOBS_MAX: usize = 16;
 
@@ -58,6 +65,34 @@ impl MariadbServer {
                 "SET SESSION lock_wait_timeout = {LOCK_WAIT_SECONDS}"
             ))
             .map_err(asked("prepare the session"))?;
+        Ok(session)
+    }
+
+    /// A session that is the only one of its kind for these databases.
+    ///
+    /// A server finishes the statement of a client that was killed: what an interrupted run was doing may become true only
+    /// now. The lock ends with its session, so that nothing of it outlives the statement or the server.
+    fn session_alone(&self, names: &[&str]) -> Result<Session, CaptureError> {
+        let mut session = self.session()?;
+        // In one order, so that two runs do not wait for each other.
+        let names: BTreeSet<&str> = names.iter().copied().collect();
+        for name in names {
+            let got: Option<u8> = session
+                .value(&format!(
+                    "SELECT JSON_EXTRACT(JSON_ARRAY(GET_LOCK(CONCAT('strongroom-', MD5({})), {ALONE_SECONDS})), '$[0]')",
+                    sql::text(name)
+                ))
+                .map_err(asked("wait for other sessions"))?;
+            if got != Some(1) {
+                return Err(CaptureError::Unsuitable {
+                    path: name.into(),
+                    why: format!(
+                        "another session has been at work on it for {ALONE_SECONDS} seconds"
+                    ),
+                    hint: "Wait until it has ended (SHOW PROCESSLIST shows it), then run the command again.",
+                });
+            }
+        }
         Ok(session)
     }
 
@@ -123,12 +158,29 @@ impl MariadbServer {
                 sql::text(name)
             ))
             .map_err(asked("list the sessions"))?;
-        for id in ids {
+        for id in &ids {
             // It may have ended by itself, and an error ends the session that kills.
             let killed = session.execute(&format!("KILL CONNECTION {id}"));
             if killed.is_err() {
                 session = self.session()?;
             }
+        }
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let ids: Vec<String> = ids.iter().map(u64::to_string).collect();
+        let still = format!(
+            "SELECT COUNT(*) FROM information_schema.processlist WHERE id IN ({})",
+            ids.join(", ")
+        );
+        // What a session does when it is told to end, it may finish first, or take back for a while. Who needs it to be over, waits for its locks.
+        for _ in 0..END_TRIES {
+            let count: u64 = session.value(&still).map_err(asked("list the sessions"))?;
+            if count == 0 {
+                break;
+            }
+            let waited = session.execute("DO SLEEP(0.1)");
+            waited.map_err(asked("wait for sessions to end"))?;
         }
         Ok(())
     }
@@ -205,7 +257,7 @@ impl DatabaseServer for MariadbServer {
     }
 
     fn has(&self, name: &str) -> Result<bool, CaptureError> {
-        exists(&mut self.session()?, name)
+        exists(&mut self.session_alone(&[name])?, name)
     }
 
     fn begin_load<'l>(
@@ -221,7 +273,7 @@ impl DatabaseServer for MariadbServer {
             });
         }
         self.drop_database(job.name)?;
-        let mut session = self.session()?;
+        let mut session = self.session_alone(&[job.name])?;
         session
             .execute(&format!(
                 "CREATE DATABASE {} CHARACTER SET {} COLLATE {}",
@@ -261,14 +313,12 @@ impl DatabaseServer for MariadbServer {
     }
 
     fn drop_database(&self, name: &str) -> Result<(), CaptureError> {
-        let mut session = self.session()?;
+        let mut session = self.session_alone(&[name])?;
         if !exists(&mut session, name)? {
             return Ok(());
         }
         self.end_sessions(name)?;
-        session
-            .execute(&format!("DROP DATABASE IF EXISTS {}", sql::name(name)))
-            .map_err(asked(&format!("drop the database {name:?}")))
+        drop::drop_database(name, session, || self.session_alone(&[name]))
     }
 }
 

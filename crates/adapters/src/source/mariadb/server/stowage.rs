@@ -18,10 +18,25 @@ pub(super) const SAVED: &str = "strongroom_saved";
 /// The schema's tables are live now; the text is to be loaded, then the schema goes.
 pub(super) const MOVED: &str = "strongroom_moved";
 /// A text that is being written.
-const PARTIAL: &str = "strongroom_partial";
+pub(super) const PARTIAL: &str = "strongroom_partial";
+
+/// The names of the tables of a schema that is being dropped.
+pub(super) const DROPPING: &str = "strongroom_dropping";
+/// Those names, while they are written.
+pub(super) const DROPPING_PARTIAL: &str = "strongroom_dropping_partial";
+/// A table that takes the place of a file without a table.
+pub(super) const HEALING: &str = "strongroom_healing";
 
 /// All of them.
-pub(in super::super) const ALL: [&str; 4] = [PARKED, SAVED, MOVED, PARTIAL];
+pub(in super::super) const ALL: [&str; 7] = [
+    PARKED,
+    SAVED,
+    MOVED,
+    PARTIAL,
+    DROPPING,
+    DROPPING_PARTIAL,
+    HEALING,
+];
 
 /// How much of the text goes into one row.
 const PART_BYTES: usize = 512 * 1024;

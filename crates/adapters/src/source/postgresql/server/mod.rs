@@ -35,6 +35,8 @@ mod rows;
 mod swap;
 mod wanted;
 
+use std::collections::BTreeSet;
+
 use serde::de::DeserializeOwned;
 use strongroom_core::cancel::Cancel;
 use strongroom_core::source::server::{
@@ -52,6 +54,15 @@ const MAINTENANCE: [&str; 2] = ["postgres", "template1"];
 
 /// A rename must outlive a crash of the machine; with it, all that was committed before is written.
 const DURABLE: &str = "SET synchronous_commit = on; SET default_transaction_read_only = off";
+
+/// The first number of the advisory locks that keep two runs from changing the same database; the second is of its name.
+const ALONE: i32 = 0x7374_726f;
+
+/// How long a session waits for one that an interrupted run left behind.
+const ALONE_SECONDS: u32 = 120;
+
+/// The wait for a lock was too long.
+const LOCK_NOT_AVAILABLE: &str = "55P03";
 
 /// A PostgreSQL server that databases are restored into.
 #[derive(Clone, Debug)]
@@ -75,7 +86,8 @@ impl PostgresqlServer {
         })
     }
 
-    /// Opens a session from which databases can be renamed and dropped: in none of `names`.
+    /// Opens a session from which databases can be made, renamed and dropped: in none of `names`, and the only such session
+    /// for each of them.
     fn maintenance(&self, names: &[&str], cancel: &Cancel) -> Result<Session, CaptureError> {
         let mut failure = None;
         for database in MAINTENANCE {
@@ -85,6 +97,7 @@ impl PostgresqlServer {
             match self.open(database, cancel) {
                 Ok(mut session) => {
                     execute(&mut session, "prepare a session", DURABLE)?;
+                    self.alone(&mut session, names)?;
                     return Ok(session);
                 }
                 Err(error) if error.is_fatal() => return Err(error),
@@ -97,6 +110,37 @@ impl PostgresqlServer {
                 "Restore under another name, or restore postgres and template1 one after the other.",
             )
         }))
+    }
+
+    /// Waits until no other session of [`Self::maintenance`] works on these databases.
+    ///
+    /// A server finishes the statement of a client that was killed: what an interrupted run was doing may become true only
+    /// now. The lock ends with its session, so that nothing of it outlives the statement or the server.
+    fn alone(&self, session: &mut Session, names: &[&str]) -> Result<(), CaptureError> {
+        let names: BTreeSet<&str> = names.iter().copied().collect();
+        let wait = "wait for other sessions";
+        execute(
+            session,
+            wait,
+            &format!("SET lock_timeout = '{ALONE_SECONDS}s'"),
+        )?;
+        for name in names {
+            let lock = format!(
+                "SELECT pg_catalog.pg_advisory_lock({ALONE}, pg_catalog.hashtext({}))",
+                literal(name)
+            );
+            match session.execute(&lock) {
+                Ok(()) => {}
+                Err(error) if error.sqlstate() == Some(LOCK_NOT_AVAILABLE) => {
+                    return Err(self.unsuitable(
+                        format!("another session has been at work on database {name:?} for {ALONE_SECONDS} seconds"),
+                        "Wait until it has ended (pg_stat_activity shows it), then run the command again.",
+                    ));
+                }
+                Err(error) => return Err(error.while_doing(wait)),
+            }
+        }
+        execute(session, wait, "SET lock_timeout = 0")
     }
 
     /// An error about this server.
@@ -120,7 +164,7 @@ impl DatabaseServer for PostgresqlServer {
     }
 
     fn has(&self, name: &str) -> Result<bool, CaptureError> {
-        let mut session = self.maintenance(&[], &Cancel::default())?;
+        let mut session = self.maintenance(&[name], &Cancel::default())?;
         exists(&mut session, name)
     }
 

@@ -22,6 +22,9 @@ const TRIES: u32 = 20;
 /// Somebody uses the database.
 const OBJECT_IN_USE: &str = "55006";
 
+/// What a server says that has no room, where a database is dropped; why stands in its log only.
+const CHECKPOINT_FAILED: &str = "checkpoint request failed";
+
 /// `DROP DATABASE ... WITH (FORCE)` exists from here on.
 const FORCE_SINCE: u32 = 13;
 
@@ -175,6 +178,12 @@ fn until_unused(
             }
             Err(error) if error.sqlstate() == Some(OBJECT_IN_USE) => {
                 return Err(in_use(server, session, &list, &error.to_string())?);
+            }
+            Err(error) if error.to_string().contains(CHECKPOINT_FAILED) => {
+                return Err(server.unsuitable(
+                    format!("the server cannot write its data to disk ({error})"),
+                    "Make room where the server keeps its data, or look for the reason in its log.",
+                ));
             }
             Err(error) => return Err(error.while_doing("rename or drop a database")),
         }
