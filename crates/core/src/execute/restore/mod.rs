@@ -270,6 +270,8 @@ fn go_on(
     if report.awaits_sign_off {
         journal.enter(Phase::Applied)?;
     } else {
+        // An implementation may have kept a sign under the old name that nothing was there.
+        databases::drop_old(&journal, context, &mut RestoreReport::default())?;
         journal.remove()?;
     }
     Ok(report)
