@@ -270,7 +270,7 @@ fn go_on(
     if report.awaits_sign_off {
         journal.enter(Phase::Applied)?;
     } else {
-        // An implementation may have kept a sign under the old name that nothing was there.
+        // Nothing waits, but a server may note under the old name that there was none.
         databases::drop_old(&journal, context, &mut RestoreReport::default())?;
         journal.remove()?;
     }

@@ -126,8 +126,19 @@ impl Server {
         lines.join("\n")
     }
 
+    /// Where the server is, as the configuration and `--server` name it.
+    pub(crate) fn url(&self) -> String {
+        match self {
+            Self::Postgresql(server) => server.url("postgres"),
+            Self::Mariadb(server) => {
+                let socket = server.socket();
+                format!("mariadb://root@localhost?socket={}", socket.display())
+            }
+        }
+    }
+
     /// The asset's table in the configuration.
-    fn asset(&self, name: &str, databases: &[&str]) -> String {
+    pub(crate) fn asset(&self, name: &str, databases: &[&str]) -> String {
         let list = databases
             .iter()
             .map(|name| format!("\"{name}\""))
@@ -226,12 +237,12 @@ impl ServerHost {
     /// Asserts that both databases are as in `wanted`, and shows the lines that differ.
     #[track_caller]
     pub(crate) fn assert_dumps(&self, wanted: &[String], when: &str) {
-        assert_same(&self.dumps(), wanted, when);
+        assert_same(&DATABASES, &self.dumps(), wanted, when);
     }
 
     #[track_caller]
     pub(crate) fn assert_dumps_but_counters(&self, wanted: &[String], when: &str) {
-        assert_same(&self.dumps_but_counters(), wanted, when);
+        assert_same(&DATABASES, &self.dumps_but_counters(), wanted, when);
     }
 
     /// Arguments of a restore of the databases alone, with the identity that opens them.
@@ -257,8 +268,8 @@ impl ServerHost {
 }
 
 #[track_caller]
-fn assert_same(now: &[String], wanted: &[String], when: &str) {
-    for (database, (now, wanted)) in DATABASES.iter().zip(now.iter().zip(wanted)) {
+pub(crate) fn assert_same(names: &[&str], now: &[String], wanted: &[String], when: &str) {
+    for (database, (now, wanted)) in names.iter().zip(now.iter().zip(wanted)) {
         if now == wanted {
             continue;
         }
