@@ -67,6 +67,12 @@ def targets(figures):
     seconds, note = fastest(figures, ("pg_restore-fc", "pg_restore-fd"), "server")
     judge("into server <= 1.1 x pg_restore -j2", divide(figures.seconds(ours, "server"), seconds), 1.1, True,
           "{:.2f} x", note)
+    for part, limit in (("loaded", 1.1), ("compared", None)):
+        reached = divide(min(figures.values(ours, "server", f"reported_{part}"), default=None), seconds)
+        if limit is None:
+            rows.append([f"of it, {part}", "-" if reached is None else f"{reached:.2f} x", ""])
+        else:
+            judge(f"of it, {part} <= {limit} x", reached, limit, True, "{:.2f} x", note)
     for step in ("first", "changed"):
         full, counts = figures.seconds(ours, step), figures.seconds("strongroom-counts", step)
         share = None if full is None or counts is None else 100 * (full - counts) / full

@@ -5,6 +5,7 @@ or by a pipe under `pipefail`. restic and rustic are told `--force`: from stdin 
 no time stamp to trust. Everything else is default, but for the compression of the runbooks' pipe, which is theirs.
 """
 
+import json
 import shlex
 import shutil
 import subprocess
@@ -72,7 +73,14 @@ facts = "{self.level}"
         return "copies", target
 
     def server(self):
-        return self.command("restore", "latest", "--identity", "bench.identity", "--to-database", NEW, "--apply")
+        return self.command("--json", "restore", "latest", "--identity", "bench.identity", "--to-database", NEW, "--apply")
+
+    def facts(self, step, stdout):
+        if step != "server":
+            return super().facts(step, stdout)
+        seconds = json.loads(stdout)["seconds"]
+        return {part: sum(value for what, value in seconds.items() if what.endswith(part))
+                for part in ("loaded", "compared")}
 
 
 class StrongroomCounts(Strongroom):

@@ -88,14 +88,27 @@ fn a_swap_keeps_what_it_replaces(fixture: &dyn ServerFixture, keep: &Path) {
 
 fn a_swap_without_a_live_database_replaces_nothing(fixture: &dyn ServerFixture, keep: &Path) {
     let server = fixture.server();
-    fixture.make(NEW, "restored");
-    for when in ["after the swap", "after the swap, asked again"] {
-        server.swap_in(&names(keep)).expect("swaps");
-        assert_marks(fixture, [Some("restored"), None, None], when);
+    for undo in [false, true] {
+        fixture.make(NEW, "restored");
+        for _ in 0..2 {
+            server.swap_in(&names(keep)).expect("swaps");
+            assert_eq!(fixture.mark(LIVE).as_deref(), Some("restored"));
+            assert!(!server.has(NEW).expect("answers"));
+        }
+        if undo {
+            server.swap_back(&names(keep)).expect("swaps back");
+            // Live is free again, or still what was restored.
+            let live = fixture.mark(LIVE);
+            assert!(
+                live.is_none() || live.as_deref() == Some("restored"),
+                "{live:?}"
+            );
+        } else {
+            server.drop_database(OLD).expect("drops");
+            assert_marks(fixture, [Some("restored"), None, None], "signed off");
+        }
+        clean(fixture);
     }
-    server.swap_back(&names(keep)).expect("nothing to do");
-    assert_marks(fixture, [Some("restored"), None, None], "with nothing kept");
-    clean(fixture);
 }
 
 fn another_database_is_never_touched(fixture: &dyn ServerFixture, keep: &Path) {

@@ -24,6 +24,7 @@ fn judge(inventory: &Inventory) -> Vec<Finding> {
                 if inspection.problems.is_empty() {
                     let (files, bytes) = (inspection.files, inspection.size_bytes);
                     let message = match &inspection.about {
+                        Some(about) if bytes == 0 => format!("{about}: it can be read"),
                         Some(about) => format!("{about}: {bytes} bytes can be read"),
                         None => format!("{files} files of {bytes} bytes can be read"),
                     };

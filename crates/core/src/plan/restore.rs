@@ -178,8 +178,10 @@ pub struct RestorePlan {
     pub items: Vec<RestoreItem>,
     /// Why it may not be done.
     pub refusals: Vec<String>,
-    /// What the operator should know before it is done.
+    /// What is not as it should be, and is done all the same.
     pub warnings: Vec<String>,
+    /// What the operator should know before it is done.
+    pub notes: Vec<String>,
 }
 
 impl RestorePlan {
@@ -260,6 +262,7 @@ pub fn plan_restore(
         items: Vec::new(),
         refusals: Vec::new(),
         warnings: Vec::new(),
+        notes: Vec::new(),
     };
     if let Target::Directory(directory) = &plan.target
         && world.target_not_empty
@@ -307,7 +310,7 @@ fn plan_databases(plan: &mut RestorePlan, asset: &RestoreAsset, world: &Observat
         return;
     }
     for stream in dumps.filter(|stream| database_of(&stream.path).is_none()) {
-        plan.warnings.push(format!(
+        plan.notes.push(format!(
             "asset {}: {} belongs to the server as a whole and is not loaded; restore it with --to-dir and look at it",
             asset.name,
             stream.path.display()
@@ -335,7 +338,7 @@ fn plan_databases(plan: &mut RestorePlan, asset: &RestoreAsset, world: &Observat
             .collect()
     };
     plan.refusals.extend(told(&seen.refusals));
-    plan.warnings.extend(told(&seen.warnings));
+    plan.notes.extend(told(&seen.warnings));
     let needed: u64 = databases.values().sum();
     if let Some(free) = seen.free_bytes.filter(|free| *free < needed) {
         plan.refusals.push(format!(
@@ -357,8 +360,13 @@ fn plan_databases(plan: &mut RestorePlan, asset: &RestoreAsset, world: &Observat
             .map(|seen| seen.sessions)
             .filter(|n| *n > 0)
         {
-            plan.warnings.push(format!(
-                "{sessions} sessions use database {name:?} and are ended when it is replaced"
+            let use_it = if sessions == 1 {
+                "1 session uses".to_owned()
+            } else {
+                format!("{sessions} sessions use")
+            };
+            plan.notes.push(format!(
+                "{use_it} database {name:?}; sessions are ended when it is replaced"
             ));
         }
         if plan
@@ -397,7 +405,7 @@ fn check_options(plan: &mut RestorePlan) {
                 "files do not go into a database; name only the asset that holds it".to_owned(),
             );
         }
-    } else if has_options && plan.databases.is_empty() {
+    } else if has_options && plan.databases.is_empty() && plan.refusals.is_empty() {
         plan.refusals.push(
             "no database is restored into a server, so tables and roles cannot be chosen"
                 .to_owned(),
@@ -653,7 +661,7 @@ mod tests {
         let world = with_server(Some(("ca/1", 2)));
         let plan = plan_restore(label(), Target::InPlace, &options, &assets, &world);
         assert_eq!(plan.refusals, Vec::<String>::new());
-        assert_eq!(plan.warnings.len(), 2, "{:?}", plan.warnings);
+        assert_eq!(plan.notes.len(), 2, "{:?}", plan.notes);
         assert!(plan.items.is_empty() && plan.replaces_anything());
         assert_eq!(plan.databases[0].name, "ca/1");
         assert_eq!(plan.databases[0].size_bytes, 20);

@@ -80,12 +80,13 @@ pub trait DatabaseServer: Send + Sync {
 
     /// Puts `new` in the place of `live`, which is kept as `old` where it exists. Sessions of `live` are ended.
     ///
-    /// Until this is done, `new` exists; when it is done, `new` does not.
+    /// Until this is done, `new` exists; when it is done, `new` does not. Where nothing was live, `old` may be an empty
+    /// database that says so.
     fn swap_in(&self, names: &SwapNames<'_>) -> Result<(), CaptureError>;
 
     /// Puts `old` back in the place of `live`; what was live is `new` again or gone.
     ///
-    /// Until this is done, `old` exists; when it is done, `old` does not.
+    /// Until this is done, `old` exists; when it is done, `old` does not. Where nothing was live before, the name may be free again.
     fn swap_back(&self, names: &SwapNames<'_>) -> Result<(), CaptureError>;
 
     /// Drops a database that this restore made or put aside; its sessions are ended. Nothing to do where there is none.

@@ -350,6 +350,9 @@ fn print_plan(report: &Report, plan: &RestorePlan) {
             report.line(format!("  {what} {}", shown_path(&item.path)));
         }
     }
+    for note in &plan.notes {
+        report.note(note);
+    }
     for warning in &plan.warnings {
         report.problem(warning);
     }
@@ -376,6 +379,7 @@ fn plan_document(plan: &RestorePlan, assets: &[RestoreAsset]) -> serde_json::Val
         "databases": plan.databases,
         "items": items.collect::<Vec<_>>(),
         "warnings": plan.warnings,
+        "notes": plan.notes,
         "refusals": plan.refusals,
     })
 }

@@ -14,6 +14,8 @@ use crate::session::Surroundings;
 
 /// How many files of an asset are shown without --verbose.
 const FILES_SHOWN: usize = 20;
+/// How many lines of its facts.
+const FACTS_SHOWN: usize = 100;
 
 /// Arguments of `show`.
 #[derive(Args)]
@@ -157,8 +159,21 @@ fn print_asset(report: &Report, asset: &OpenedAsset) {
         ));
     }
     let facts = serde_json::to_string_pretty(&asset.result.facts).expect("JSON values serialise");
-    for line in format!("facts: {facts}").lines() {
+    let facts = format!("facts: {facts}");
+    let (lines, limit) = (
+        facts.lines(),
+        if report.verbose > 0 {
+            usize::MAX
+        } else {
+            FACTS_SHOWN
+        },
+    );
+    let hidden = lines.clone().count().saturating_sub(limit);
+    for line in lines.take(limit) {
         report.answer(format!("  {line}"));
+    }
+    if hidden > 0 {
+        report.answer(format!("  and {hidden} more lines; -v and --json show all"));
     }
     for problem in &asset.result.problems {
         report.problem(format!("asset {}: {problem}", asset.asset.name));

@@ -67,7 +67,11 @@ pub(crate) fn template(repositories: &[(String, String)]) -> String {
         0..=2 => String::new(),
         _ => format!("repository = {}\n", quoted(common)),
     };
-    text.push_str(&ASSETS.replace("REPOSITORY\n", &choose));
+    let assets = ASSETS.replace(
+        "#REPOSITORY\n",
+        &choose.replace("repository", "#repository"),
+    );
+    text.push_str(&assets.replace("REPOSITORY\n", &choose));
     match keys {
         Some(_) => text.push_str(KEY),
         None => KEY.lines().for_each(|line| {
@@ -142,6 +146,21 @@ class = "database"
 REPOSITORY
 path = "/var/lib/example/ca.sqlite3"      # EXAMPLE
 # newest = ["certificates.issued_at"]     # records how fresh a backup is
+
+# A database on a server; the account needs little more than to read: docs/guide/sources/postgresql.md, mariadb.md.
+#[asset.server-database]
+#source = "postgresql"
+#class = "database"
+#REPOSITORY
+#url = "postgresql://strongroom@127.0.0.1:5432/ca"      # EXAMPLE; no password in it
+#password_file = "/etc/strongroom/postgresql.password"
+#
+#[asset.server-database]
+#source = "mariadb"
+#class = "database"
+#REPOSITORY
+#url = "mariadb://strongroom@127.0.0.1:3306/ca"         # EXAMPLE; no password in it
+#password_file = "/etc/strongroom/mariadb.password"
 
 [asset.config]
 source = "files"
@@ -227,6 +246,37 @@ mod tests {
             assert_eq!(key.map(|repository| repository.name.as_str()), keys);
             let database = config.asset("database").expect("an example");
             assert_ne!(Some(config.repository_of(database).name.as_str()), keys);
+        }
+    }
+
+    #[test]
+    fn the_databases_of_servers_are_valid_without_the_comment_signs() {
+        for arguments in [&[][..], &["a=file:a", "b=file:b", "repository=file:c"]] {
+            let template = template(&given(arguments));
+            for source in ["postgresql", "mariadb"] {
+                let (begin, example) = template
+                    .split_once("#[asset.server-database]\n")
+                    .map(|(begin, rest)| (begin, format!("#[asset.server-database]\n{rest}")))
+                    .expect("an example");
+                let blocks: Vec<&str> = example.split("\n\n").collect();
+                let uncommented: Vec<String> = blocks[0]
+                    .split("#\n")
+                    .filter(|block| block.contains(source))
+                    .map(|block| {
+                        block
+                            .replace("\n#", "\n")
+                            .trim_start_matches('#')
+                            .to_owned()
+                    })
+                    .collect();
+                let text = [&[begin.to_owned()], &uncommented[..]].concat().join("\n");
+                let text = format!("{text}\n\n{}", blocks[1..].join("\n\n"));
+                let config = parse(&fill_in(&text)).unwrap_or_else(|errors| {
+                    panic!("{errors}\n{text}");
+                });
+                let asset = config.asset("server-database").expect("the example");
+                assert_eq!(asset.source(), source);
+            }
         }
     }
 

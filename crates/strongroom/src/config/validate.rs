@@ -1,6 +1,6 @@
 //! What the tables say together: which asset goes where, and who can open what.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use strongroom_core::source::Class;
@@ -27,6 +27,7 @@ pub(super) fn validate(
         one_repository(asset, &parsed.repositories, problems);
     }
     paths_are_not_shared(&parsed.assets, problems);
+    databases_are_not_shared(&parsed.assets, problems);
     if !problems.is_empty() {
         return None;
     }
@@ -263,4 +264,52 @@ fn paths_are_not_shared(assets: &[ParsedAsset], problems: &Problems<'_>) {
             );
         }
     }
+}
+
+/// The same for the databases of one server, as far as its url tells that it is one.
+fn databases_are_not_shared(assets: &[ParsedAsset], problems: &Problems<'_>) {
+    for (index, asset) in assets.iter().enumerate() {
+        let databases = databases(asset);
+        for other in &assets[..index] {
+            let theirs = self::databases(other);
+            for (_, name) in databases.intersection(&theirs) {
+                let what = match name {
+                    Some(name) => format!("database \"{}\"", name.escape_debug()),
+                    None => "the database of this service".to_owned(),
+                };
+                problems.report(
+                    &asset.header,
+                    format!("asset \"{}\": {what} is in asset \"{}\" too", asset.name, other.name),
+                    "One database belongs to one asset, else it is captured twice, and a restore does not know which; take it out of one of them.",
+                );
+            }
+        }
+    }
+}
+
+/// The server and the name of each database of an asset; no name for the one that a service file names.
+fn databases(asset: &ParsedAsset) -> BTreeSet<(String, Option<String>)> {
+    let (place, names) = match &asset.settings {
+        Some(Settings::Postgresql(server)) => {
+            let settings = &server.source.settings;
+            let own = || settings.url.as_ref().and_then(|url| url.database());
+            let names: Vec<Option<String>> = match (settings.class, settings.databases.as_slice()) {
+                (Class::Database, []) => vec![own().map(str::to_owned)],
+                (Class::Database, names) => names.iter().cloned().map(Some).collect(),
+                _ => Vec::new(),
+            };
+            let via = settings.via.join(" ");
+            (format!("postgresql {} {via}", server.source.place()), names)
+        }
+        Some(Settings::Mariadb(server)) => {
+            let settings = &server.source;
+            let names = settings.databases.iter().cloned().map(Some).collect();
+            (format!("mariadb {}", settings.connection.place()), names)
+        }
+        _ => return BTreeSet::new(),
+    };
+    names
+        .into_iter()
+        .map(|name| (place.clone(), name))
+        .collect()
 }

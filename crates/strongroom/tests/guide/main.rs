@@ -10,6 +10,7 @@
 mod authority;
 mod page;
 mod reference;
+mod servers;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -109,6 +110,16 @@ fn the_pages_can_be_followed() {
     ];
     run("by-hand.md", &by_hand, &variables);
     assert_eq!(authority.content(), before, "after by-hand.md");
+}
+
+#[test]
+fn the_page_of_postgresql_can_be_followed() {
+    servers::postgresql();
+}
+
+#[test]
+fn the_page_of_mariadb_can_be_followed() {
+    servers::mariadb();
 }
 
 #[test]

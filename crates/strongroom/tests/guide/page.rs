@@ -43,8 +43,9 @@ impl Page {
         }
     }
 
-    /// Executes all blocks, one after the other in one shell; panics with the output of the first that fails.
-    pub(crate) fn execute(&self, command: &mut Command) {
+    /// Executes all blocks, one after the other in one shell, and returns what they said; panics with the output of the first
+    /// that fails.
+    pub(crate) fn execute(&self, command: &mut Command) -> String {
         let mut script = String::from("set -euo pipefail\nexec 2>&1\n");
         for (line, block) in &self.blocks {
             let _ = writeln!(script, "printf '\\036%s\\n' {line}\n{block}");
@@ -59,6 +60,7 @@ impl Page {
             output.status,
             String::from_utf8_lossy(&output.stderr),
         );
+        text.into_owned()
     }
 }
 

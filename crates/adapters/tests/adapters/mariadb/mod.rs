@@ -1,6 +1,7 @@
 //! The source `mariadb` and its restore, with real servers.
 
 mod capture;
+mod conformance;
 mod faults;
 mod leftovers;
 mod restore;

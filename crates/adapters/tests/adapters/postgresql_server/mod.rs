@@ -1,6 +1,7 @@
 //! Restores into a PostgreSQL server: what the source captured, through the port of the servers.
 
 mod archive;
+mod conformance;
 mod load;
 mod swap;
 

@@ -29,7 +29,11 @@ pub(super) fn read(section: &Section<'_, '_>, (class, directory): Own<'_>) -> Op
     if let Some(restore) = keys.as_ref().and_then(|keys| keys.restore.as_ref())
         && let Err(error) = url::parse(&restore.url)
     {
-        section.report(&section.span(), format!("\"restore_url\": {error}"), "");
+        section.report(
+            &section.span(),
+            format!("\"restore_url\": {error}"),
+            "It has the form mariadb://USER@HOST:PORT; its password goes into a file of its own, restore_password_file = \"...\".",
+        );
     }
     let columns = section.strings("newest").map(Spanned::into_inner);
     let mut newest = Vec::new();

@@ -33,7 +33,11 @@ pub(super) fn read(section: &Section<'_, '_>, (class, directory): Own<'_>) -> Op
         && let Err(error) = PostgresqlUrl::parse(&restore.url)
     {
         let what = format!("\"restore_url\": {error}");
-        section.report(&section.span(), what, "");
+        section.report(
+            &section.span(),
+            what,
+            "It has the form postgresql://USER@HOST:PORT; its password goes into a file of its own, restore_password_file = \"...\".",
+        );
     }
     let columns = section.strings("newest").map(Spanned::into_inner);
     let mut newest = Vec::new();
@@ -71,8 +75,8 @@ pub(super) fn read(section: &Section<'_, '_>, (class, directory): Own<'_>) -> Op
         Some(url) => Some(url?),
         None => None,
     };
-    let names_database = !keys.databases.is_empty()
-        || service.is_some()
+    let names_database = url.is_none()
+        || !keys.databases.is_empty()
         || url.as_ref().is_some_and(|url| url.database().is_some());
     if keys.class == Class::Database && !names_database {
         section.report(
