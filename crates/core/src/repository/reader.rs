@@ -168,16 +168,8 @@ impl<'a> BackupReader<'a> {
     /// Reads a whole object of this backup and proves its digest and size.
     fn fetch(&self, object: Digest) -> Result<Vec<u8>, RepositoryError> {
         let bytes = self.fetch_unproved(object)?;
-        self.prove_object(object, &bytes)?;
+        prove_object(object, &bytes)?;
         Ok(bytes)
-    }
-
-    fn prove_object(&self, object: Digest, bytes: &[u8]) -> Result<(), RepositoryError> {
-        if Digest::of(bytes) == object {
-            return Ok(());
-        }
-        let error = FormatError::damaged("object", "its digest is not its name");
-        Err(RepositoryError::damaged(&ObjectName::object(object), error))
     }
 
     /// Reads a whole object of this backup and proves its size alone: for what is proved in another way.
@@ -305,6 +297,15 @@ impl<'a> BackupReader<'a> {
         file.set_len(position).map_err(target("write"))?;
         Ok(hasher.finish())
     }
+}
+
+/// Whether the stored bytes of an object are those that it is named by.
+fn prove_object(object: Digest, bytes: &[u8]) -> Result<(), RepositoryError> {
+    if Digest::of(bytes) == object {
+        return Ok(());
+    }
+    let error = FormatError::damaged("object", "its digest is not its name");
+    Err(RepositoryError::damaged(&ObjectName::object(object), error))
 }
 
 /// The packs that runs refer to, each once.
@@ -492,7 +493,7 @@ impl PackedWriting<'_, '_> {
         let reader = match PackReader::open(&self.reader.epoch, &sealed) {
             Ok(reader) => reader,
             Err(error) => {
-                self.reader.prove_object(pack.object, &sealed)?;
+                prove_object(pack.object, &sealed)?;
                 return Err(damaged(error));
             }
         };

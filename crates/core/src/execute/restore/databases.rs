@@ -283,59 +283,38 @@ fn stream(
             });
         }
         drop(receiver);
-        let mut feed = || -> Result<(), RestoreError> {
-            let (mut waiting, mut waiting_runs) = (Vec::new(), 0);
-            // The largest first, so that nobody is alone with it at the end.
-            let send = |waiting: &mut Vec<Work>| {
-                waiting.sort_by_key(|work: &Work| Reverse(work.stream.size));
-                for work in waiting.drain(..) {
-                    at_work.add();
-                    // The workers live as long as there is something to receive.
-                    let _ = sender.send(work);
-                }
-            };
-            let mut manifest = backup.manifest()?;
-            let mut in_asset = false;
-            while let Some(item) = manifest
-                .next_item()
-                .map_err(|error| backup.manifest_error(error))?
-            {
-                let (stream, runs) = match item {
-                    Item::Asset(asset) => {
-                        in_asset = asset.name == opened.database.asset;
-                        continue;
-                    }
-                    Item::Stream(stream, runs) if in_asset => (stream, runs),
-                    _ => continue,
-                };
-                let wanted = stream.kind == StreamKind::Dump
-                    && database_of(&stream.path).as_ref() == Some(&opened.database.original)
-                    && load.wants(&stream);
-                if !wanted {
-                    continue;
-                }
-                if has_failed() {
-                    return Ok(());
-                }
-                report.bytes += stream.size.unwrap_or(0);
-                let work = compact(stream, runs, manifest.packs());
-                if load.is_alone(&work.stream) {
-                    send(&mut waiting);
-                    at_work.wait_until_none();
-                    one(&work, load.jobs())?;
-                } else {
-                    waiting_runs += work.runs.len() + 64;
-                    waiting.push(work);
-                    if waiting_runs > WAITING_RUNS {
-                        send(&mut waiting);
-                        waiting_runs = 0;
-                    }
+        let (mut waiting, mut waiting_runs) = (Vec::new(), 0);
+        // The largest first, so that nobody is alone with it at the end.
+        let send = |waiting: &mut Vec<Work>| {
+            waiting.sort_by_key(|work: &Work| Reverse(work.stream.size));
+            for work in waiting.drain(..) {
+                at_work.add();
+                if sender.send(work).is_err() {
+                    // All workers have panicked; the scope passes that on.
+                    drop(at_work.done_when_dropped());
                 }
             }
-            send(&mut waiting);
-            Ok(())
         };
-        let fed = feed();
+        let mut take = |work: Work| -> Result<bool, RestoreError> {
+            report.bytes += work.stream.size.unwrap_or(0);
+            if load.is_alone(&work.stream) {
+                send(&mut waiting);
+                at_work.wait_until_none();
+                one(&work, load.jobs())?;
+            } else {
+                waiting_runs += work.runs.len() + 64;
+                waiting.push(work);
+                if waiting_runs > WAITING_RUNS {
+                    send(&mut waiting);
+                    waiting_runs = 0;
+                }
+            }
+            Ok(!has_failed())
+        };
+        let fed = wanted(backup, opened.database, load, &mut take);
+        if fed.is_ok() {
+            send(&mut waiting);
+        }
         drop(sender);
         fed
     });
@@ -345,6 +324,35 @@ fn stream(
     result?;
     let again = again.into_inner().unwrap_or_else(PoisonError::into_inner);
     again.iter().try_for_each(|work| one(work, load.jobs()))
+}
+
+/// Goes through the streams of a database that its load wants, until `take` says no.
+fn wanted(
+    backup: &BackupReader<'_>,
+    database: &RestoreDatabase,
+    load: &dyn DatabaseLoad,
+    take: &mut dyn FnMut(Work) -> Result<bool, RestoreError>,
+) -> Result<(), RestoreError> {
+    let mut manifest = backup.manifest()?;
+    let mut in_asset = false;
+    while let Some(item) = manifest
+        .next_item()
+        .map_err(|error| backup.manifest_error(error))?
+    {
+        match item {
+            Item::Asset(asset) => in_asset = asset.name == database.asset,
+            Item::Stream(stream, runs) if in_asset => {
+                let is_wanted = stream.kind == StreamKind::Dump
+                    && database_of(&stream.path).as_ref() == Some(&database.original)
+                    && load.wants(&stream);
+                if is_wanted && !take(compact(stream, runs, manifest.packs()))? {
+                    return Ok(());
+                }
+            }
+            Item::Stream(..) | Item::Result(_) => {}
+        }
+    }
+    Ok(())
 }
 
 /// Numbers the packs of one stream anew, so that it does not need those of all others.

@@ -310,7 +310,10 @@ impl MariadbServer {
                         .to_owned(),
                     hint: "Drop it when nobody needs it, then run the command again.",
                 }),
-                Some(_) => self.drop_database(live),
+                // By this session: another one would wait for the locks of this one.
+                Some(_) => session
+                    .execute(&format!("DROP DATABASE IF EXISTS {}", sql::name(live)))
+                    .map_err(asked("drop the database that was not there before")),
                 None => Ok(()),
             };
         }
