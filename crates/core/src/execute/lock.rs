@@ -3,8 +3,17 @@
 use std::fs::File;
 use std::io;
 use std::path::Path;
+use std::sync::mpsc::channel;
+use std::time::Duration;
 
 use crate::private_file;
+
+/// How often the lock is tried, at [`PAUSE`]: a program that a killed run was just about to start holds it until it is
+/// executed, which takes long where the processors are busy.
+const TRIES: u32 = 20;
+
+/// The time between two tries.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Held while a run changes state; released by the kernel however the run ends.
 #[derive(Debug)]
@@ -45,13 +54,25 @@ impl RunLock {
             path: path.clone(),
             source,
         })?;
-        match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Self { _file: file }),
-            Err(rustix::io::Errno::WOULDBLOCK) => Err(LockError::Busy { path }),
-            Err(error) => Err(LockError::Io {
-                path,
-                source: error.into(),
-            }),
+        for tries_left in (0..TRIES).rev() {
+            match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(Self { _file: file }),
+                Err(rustix::io::Errno::WOULDBLOCK) if tries_left > 0 => pause(),
+                Err(rustix::io::Errno::WOULDBLOCK) => break,
+                Err(error) => {
+                    return Err(LockError::Io {
+                        path,
+                        source: error.into(),
+                    });
+                }
+            }
         }
+        Err(LockError::Busy { path })
     }
+}
+
+/// Waits; for another process, which no channel announces.
+fn pause() {
+    let (_sender, receiver) = channel::<()>();
+    let _ = receiver.recv_timeout(PAUSE);
 }
