@@ -25,18 +25,20 @@ pub fn database_of(path: &Path) -> Option<String> {
     decode_part(first)
 }
 
-/// A name as one part of a dump's path: `%`, `/`, control characters and a leading dot are percent-encoded, byte by byte.
+/// A name as one part of a dump's path: ASCII other than letters, digits, `_` and `-` is percent-encoded, byte by byte, and so are
+/// control characters. A dot can then stand between two names.
 pub fn encode_part(name: &str) -> String {
     let mut part = String::with_capacity(name.len());
-    for (at, letter) in name.char_indices() {
-        if matches!(letter, '%' | '/') || letter.is_control() || (at == 0 && letter == '.') {
-            let mut bytes = [0; 4];
-            for byte in letter.encode_utf8(&mut bytes).bytes() {
-                // Writing to a string cannot fail.
-                let _ = write!(part, "%{byte:02X}");
-            }
-        } else {
+    for letter in name.chars() {
+        let is_plain = letter.is_ascii_alphanumeric() || matches!(letter, '_' | '-');
+        if is_plain || !letter.is_ascii() && !letter.is_control() {
             part.push(letter);
+            continue;
+        }
+        let mut bytes = [0; 4];
+        for byte in letter.encode_utf8(&mut bytes).bytes() {
+            // Writing to a string cannot fail.
+            let _ = write!(part, "%{byte:02X}");
         }
     }
     part

@@ -1,10 +1,10 @@
 //! The paths of the streams of a database, and their entries.
 
-use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use strongroom_core::format::manifest::StreamKind;
 use strongroom_core::source::Entry;
+use strongroom_core::source::server::encode_part;
 use strongroom_core::source::tables::RowDigest;
 
 /// What follows the rows in the stream of a table, as in a data file of `pg_dump`'s directory format: with a table of contents
@@ -16,17 +16,17 @@ const NAME_MAX: usize = 240;
 
 /// The schema of a database.
 pub(super) fn schema(database: &str) -> String {
-    format!("/{}/schema.dump", part(database))
+    format!("/{}/schema.dump", encode_part(database))
 }
 
 /// The script that loads the rows by hand.
 pub(super) fn script(database: &str) -> String {
-    format!("/{}/data.sql", part(database))
+    format!("/{}/data.sql", encode_part(database))
 }
 
 /// The rows of a table, below the folder of the database.
 pub(super) fn table_below(schema: &str, table: &str) -> String {
-    let mut name = format!("{}.{}", part(schema), part(table));
+    let mut name = format!("{}.{}", encode_part(schema), encode_part(table));
     if name.len() > NAME_MAX {
         let mut digest = RowDigest::default();
         digest.row(name.as_bytes());
@@ -41,12 +41,12 @@ pub(super) fn table_below(schema: &str, table: &str) -> String {
 
 /// The rows of a table.
 pub(super) fn table(database: &str, below: &str) -> String {
-    format!("/{}/{below}", part(database))
+    format!("/{}/{below}", encode_part(database))
 }
 
 /// The large objects of a database.
 pub(super) fn large_objects(database: &str) -> String {
-    format!("/{}/large-objects.sql", part(database))
+    format!("/{}/large-objects.sql", encode_part(database))
 }
 
 /// Roles, memberships and tablespaces, without passwords.
@@ -69,24 +69,6 @@ pub(super) fn entry(path: &str, seconds: i64) -> Entry {
         xattrs: std::collections::BTreeMap::new(),
         target: None,
     }
-}
-
-/// A name as a part of a path: ASCII other than letters, digits, `_` and `-` is percent-encoded, and so are control characters.
-/// A dot then stands between schema and table only.
-fn part(name: &str) -> String {
-    let mut encoded = String::new();
-    for letter in name.chars() {
-        let plain = letter.is_ascii_alphanumeric() || matches!(letter, '_' | '-');
-        if plain || !letter.is_ascii() && !letter.is_control() {
-            encoded.push(letter);
-            continue;
-        }
-        let mut bytes = [0; 4];
-        for byte in letter.encode_utf8(&mut bytes).as_bytes() {
-            let _ = write!(encoded, "%{byte:02X}");
-        }
-    }
-    encoded
 }
 
 #[cfg(test)]
