@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use strongroom_core::format::Digest;
+use strongroom_core::format::id::Hasher;
 
 use super::session::{Session, SessionError};
 use super::sql;
@@ -40,7 +41,8 @@ pub(super) struct Catalogue {
 pub(super) struct Table {
     pub(super) kind: Kind,
     pub(super) engine: String,
-    pub(super) created: Option<String>,
+    /// SHA-256 over its columns and indexes. The time of its creation tells less: the server changes it without an ALTER.
+    pub(super) definition: String,
     pub(super) create_options: String,
 }
 
@@ -112,30 +114,46 @@ impl Catalogue {
     }
 
     fn read_tables(&mut self, session: &mut Session, wanted: &str) -> Result<(), SessionError> {
-        type Row = (
-            String,
-            String,
-            Option<String>,
-            Option<String>,
-            Option<String>,
-        );
+        type Row = (String, String, Option<String>, Option<String>);
+        let questions = [
+            format!(
+                "SELECT JSON_ARRAY(table_name, column_name, column_type, is_nullable, column_default, extra, \
+                 generation_expression, character_set_name, collation_name, column_comment) \
+                 FROM information_schema.columns WHERE table_schema = {wanted} ORDER BY table_name, ordinal_position"
+            ),
+            format!(
+                "SELECT JSON_ARRAY(table_name, index_name, column_name, sub_part, non_unique, index_type, index_comment) \
+                 FROM information_schema.statistics WHERE table_schema = {wanted} ORDER BY table_name, index_name, seq_in_index"
+            ),
+        ];
+        let mut definitions: BTreeMap<String, Hasher> = BTreeMap::new();
+        for question in questions {
+            for line in session.lines(&question)? {
+                let parts: Vec<serde_json::Value> =
+                    serde_json::from_str(&line).map_err(SessionError::Answer)?;
+                let table = parts.first().and_then(|name| name.as_str());
+                let definition = definitions.entry(table.unwrap_or_default().to_owned());
+                let definition = definition.or_default();
+                definition.update(line.as_bytes());
+                definition.update(b"\n");
+            }
+        }
         let rows: Vec<Row> = session.json(&format!(
-            "SELECT JSON_ARRAY(table_name, table_type, engine, create_time, create_options) \
+            "SELECT JSON_ARRAY(table_name, table_type, engine, create_options) \
              FROM information_schema.tables WHERE table_schema = {wanted}"
         ))?;
-        for (name, kind, engine, created, create_options) in rows {
+        for (name, kind, engine, create_options) in rows {
             let kind = match kind.as_str() {
                 "BASE TABLE" => Kind::Base,
                 "SYSTEM VERSIONED" => Kind::Versioned,
                 "SEQUENCE" => Kind::Sequence,
                 _ => continue,
             };
-            let engine = engine.unwrap_or_default();
+            let definition = definitions.remove(&name).unwrap_or_default();
             let table = Table {
                 kind,
-                // Tables in memory have no file, and so no time that stays.
-                created: created.filter(|_| engine != "MEMORY"),
-                engine,
+                definition: definition.finish().to_string(),
+                engine: engine.unwrap_or_default(),
                 create_options: create_options.unwrap_or_default(),
             };
             self.tables.insert(name, table);
