@@ -27,7 +27,7 @@ pub(crate) struct FrameChunk {
 
 /// A frame that was filled and not compressed yet.
 pub(crate) struct Frame {
-    /// Counts up from 0 in a run.
+    /// Counts up in a run.
     pub(crate) number: u64,
     pub(crate) content: Vec<u8>,
     pub(crate) chunks: Vec<FrameChunk>,

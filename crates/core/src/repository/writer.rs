@@ -70,7 +70,12 @@ pub struct BackupWriter<'a> {
     present: HashMap<u32, bool>,
     /// Numbers of packs in the manifest.
     numbered: HashMap<u32, i32>,
-    frame: Frame,
+    /// The frame that each open stream fills: its chunks lie together, so that a restore of it decodes little else.
+    frames: BTreeMap<u64, Frame>,
+    /// Frames that finished streams left with room.
+    spare: Vec<Frame>,
+    next_frame: u64,
+    next_stream: u64,
     /// New chunks whose pack is not stored yet.
     unresolved: HashMap<ChunkId, (u64, u32)>,
     places: FramePlaces,
@@ -158,11 +163,10 @@ impl<'a> BackupWriter<'a> {
             objects: BTreeMap::new(),
             present: HashMap::new(),
             numbered: HashMap::new(),
-            frame: Frame {
-                number: 0,
-                content: Vec::new(),
-                chunks: Vec::new(),
-            },
+            frames: BTreeMap::new(),
+            spare: Vec::new(),
+            next_frame: 0,
+            next_stream: 0,
             unresolved: HashMap::new(),
             places: FramePlaces::new(),
             waiting: Vec::new(),
@@ -206,6 +210,8 @@ impl<'a> BackupWriter<'a> {
         memory: Option<serde_json::Value>,
     ) -> Result<AssetStats, RepositoryError> {
         self.drain()?;
+        // Not before: streams that are still open have runs in frames that were stored long ago.
+        self.places.clear();
         let asset = self.assets.last_mut().expect("an asset was begun");
         asset.status = result.status;
         asset.size_bytes = self.stats.size_bytes;
@@ -286,38 +292,57 @@ impl<'a> BackupWriter<'a> {
     /// Takes a chunk that the repository does not have.
     pub(super) fn add_chunk(
         &mut self,
+        stream: u64,
         id: ChunkId,
         bytes: &[u8],
     ) -> Result<(Place, u32), RepositoryError> {
-        if self.frame.content.len() + bytes.len() > limits::FRAME_CONTENT_TARGET {
-            self.submit_frame()?;
-        }
-        if self.frame.content.capacity() == 0 {
-            self.frame
-                .content
-                .reserve_exact(limits::FRAME_CONTENT_TARGET);
-        }
-        let offset = u32::try_from(self.frame.content.len()).expect("frames are small");
+        let fits =
+            |frame: &Frame| frame.content.len() + bytes.len() <= limits::FRAME_CONTENT_TARGET;
+        let frame = match self.frames.remove(&stream) {
+            Some(frame) => frame,
+            None => self.spare.pop().unwrap_or_else(|| self.new_frame()),
+        };
+        let mut frame = if fits(&frame) || frame.chunks.is_empty() {
+            frame
+        } else {
+            self.submit(frame)?;
+            self.new_frame()
+        };
+        let offset = u32::try_from(frame.content.len()).expect("frames are small");
         let length = u32::try_from(bytes.len()).expect("chunks are small");
-        self.frame.content.extend_from_slice(bytes);
-        self.frame.chunks.push(FrameChunk { id, offset, length });
-        self.unresolved.insert(id, (self.frame.number, offset));
+        frame.content.extend_from_slice(bytes);
+        frame.chunks.push(FrameChunk { id, offset, length });
+        let number = frame.number;
+        self.frames.insert(stream, frame);
+        self.unresolved.insert(id, (number, offset));
         self.stats.new_chunk_bytes += bytes.len() as u64;
-        Ok((Place::Frame(self.frame.number), offset))
+        Ok((Place::Frame(number), offset))
     }
 
-    fn submit_frame(&mut self) -> Result<(), RepositoryError> {
-        if self.frame.chunks.is_empty() {
-            return Ok(());
-        }
-        let number = self.frame.number + 1;
-        let next = Frame {
-            number,
-            content: Vec::new(),
+    /// Begins a packed stream.
+    pub(super) fn open_stream(&mut self) -> u64 {
+        self.next_stream += 1;
+        self.next_stream
+    }
+
+    /// Ends a packed stream; the next one goes on in its frame.
+    pub(super) fn close_stream(&mut self, stream: u64) {
+        self.spare.extend(self.frames.remove(&stream));
+    }
+
+    fn new_frame(&mut self) -> Frame {
+        self.next_frame += 1;
+        let mut content = Vec::new();
+        content.reserve_exact(limits::FRAME_CONTENT_TARGET);
+        Frame {
+            number: self.next_frame,
+            content,
             chunks: Vec::new(),
-        };
-        self.packer
-            .submit(std::mem::replace(&mut self.frame, next))?;
+        }
+    }
+
+    fn submit(&mut self, frame: Frame) -> Result<(), RepositoryError> {
+        self.packer.submit(frame)?;
         let packs = self.packer.collect()?;
         packs.iter().try_for_each(|pack| self.take_pack(pack))
     }
@@ -365,7 +390,11 @@ impl<'a> BackupWriter<'a> {
 
     /// Waits for all packs of this run and writes the streams that waited for them.
     fn drain(&mut self) -> Result<(), RepositoryError> {
-        self.submit_frame()?;
+        let open = std::mem::take(&mut self.frames).into_values();
+        let frames: Vec<Frame> = open.chain(std::mem::take(&mut self.spare)).collect();
+        frames
+            .into_iter()
+            .try_for_each(|frame| self.submit(frame))?;
         let packs = self.packer.drain()?;
         packs.iter().try_for_each(|pack| self.take_pack(pack))?;
         let mut runs = Vec::new();
@@ -379,7 +408,6 @@ impl<'a> BackupWriter<'a> {
             self.manifest.runs(&runs)?;
         }
         self.waiting_runs = 0;
-        self.places.clear();
         Ok(())
     }
 

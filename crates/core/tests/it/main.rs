@@ -3,4 +3,5 @@
 mod backup_faults;
 mod clock;
 mod restore_steps;
+mod streams;
 mod world;

@@ -52,6 +52,8 @@ pub(crate) struct World {
     pub(crate) epoch_days: u32,
     /// The server of the fourth asset, which is captured once it has a database.
     pub(crate) server: MemoryServer,
+    /// Captures the fourth asset in its place.
+    pub(crate) source: Option<fn() -> Box<dyn Source>>,
     pub(crate) options: LoadOptions,
 }
 
@@ -71,6 +73,7 @@ impl World {
             clock,
             epoch_days: 14,
             server: MemoryServer::new(),
+            source: None,
             options: LoadOptions::default(),
         };
         let new = NewRepository {
@@ -152,7 +155,10 @@ impl World {
             let source = FilesSource::new(FilesSettings::new(vec![path], class));
             (name.to_owned(), Box::new(source) as Box<dyn Source>)
         };
-        let databases: Box<dyn Source> = Box::new(self.server.clone());
+        let databases: Box<dyn Source> = match self.source {
+            Some(make) => make(),
+            None => Box::new(self.server.clone()),
+        };
         let databases = ("databases".to_owned(), databases);
         let failed = |source: RepositoryError| BackupError::Repository {
             name: "all".into(),
@@ -183,7 +189,7 @@ impl World {
     }
 
     fn has_databases(&self) -> bool {
-        !self.server.databases().is_empty()
+        self.source.is_some() || !self.server.databases().is_empty()
     }
 
     /// Takes a backup that must be complete.

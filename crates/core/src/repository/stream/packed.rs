@@ -18,6 +18,8 @@ const BLOCK: usize = 1 << 20;
 pub(super) struct PackedStream<'s, 'w, 'a> {
     sink: &'s AssetSink<'w, 'a>,
     digest: StreamDigest,
+    /// The writer's number of it.
+    number: u64,
     chunking: Chunking,
     block: Vec<u8>,
     /// Bytes at the start of `block` that were digested with the block before.
@@ -34,8 +36,13 @@ impl<'s, 'w, 'a> PackedStream<'s, 'w, 'a> {
             Chunking::Fixed(size) if size == 0 || size as usize > BLOCK => Chunking::Content,
             chunking => chunking,
         };
+        let (number, digest) = {
+            let mut writer = sink.writer();
+            (writer.open_stream(), writer.hasher.begin())
+        };
         Self {
-            digest: sink.writer().hasher.begin(),
+            digest,
+            number,
             sink,
             chunking,
             block: Vec::new(),
@@ -110,7 +117,7 @@ impl<'s, 'w, 'a> PackedStream<'s, 'w, 'a> {
                 }
                 _ => match writer.find_unresolved(&id) {
                     Some((frame, offset)) => (Place::Frame(frame), offset),
-                    None => writer.add_chunk(id, bytes)?,
+                    None => writer.add_chunk(self.number, id, bytes)?,
                 },
             };
             self.push_run(place, offset, bytes.len() as u64);
@@ -131,6 +138,12 @@ impl<'s, 'w, 'a> PackedStream<'s, 'w, 'a> {
             offset,
             length,
         });
+    }
+}
+
+impl Drop for PackedStream<'_, '_, '_> {
+    fn drop(&mut self) {
+        self.sink.writer().close_stream(self.number);
     }
 }
 

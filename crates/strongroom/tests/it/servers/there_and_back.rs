@@ -107,13 +107,10 @@ fn mariadb_is_restored_to_files() {
     beside(Kind::Mariadb);
 }
 
-/// A second asset with one database of the server, which can get another name.
+/// An asset with one database of the server, which can get another name.
 fn with_one(place: &ServerHost) {
-    let assets = [
-        place.server.asset("ca-db", &DATABASES),
-        place.server.asset("one", &["certctl"]),
-    ];
-    place.host.configure(&assets.concat());
+    let asset = place.server.asset("one", &["certctl"]);
+    place.host.configure(&asset);
 }
 
 fn under_another_name(kind: Kind) {
