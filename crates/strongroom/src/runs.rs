@@ -156,7 +156,7 @@ impl Runs {
                         run.holds(only)
                     }
                 })
-                .ok_or_else(|| self.no_latest());
+                .ok_or_else(|| self.no_latest(only));
         }
         self.all.iter().find(|run| run.label.as_str() == label).ok_or_else(|| {
             let message = format!("no backup has the label {label:?}");
@@ -167,11 +167,20 @@ impl Runs {
         })
     }
 
-    fn no_latest(&self) -> Failure {
-        let message = if self.all.is_empty() {
-            "there is no backup yet"
-        } else {
-            "no backup of all assets is complete"
+    fn no_latest(&self, only: &[String]) -> Failure {
+        let is_known = |name: &&String| {
+            let mut envelopes = self.all.iter().flat_map(|run| run.envelopes.values());
+            envelopes.any(|stored| {
+                let mut assets = stored.envelope.assets.iter();
+                assets.any(|asset| asset.name == **name)
+            })
+        };
+        let unknown = only.iter().find(|name| !is_known(name));
+        let message = match unknown {
+            _ if self.all.is_empty() => "there is no backup yet".to_owned(),
+            Some(name) => format!("no backup has an asset {name:?}"),
+            None if only.is_empty() => "no backup of all assets is complete".to_owned(),
+            None => format!("no backup holds {} whole", only.join(", ")),
         };
         Failure::new(Exit::Refused, "no-such-backup", message).hint(
             "`strongroom list` shows what there is; an incomplete backup is restored by naming its label.",

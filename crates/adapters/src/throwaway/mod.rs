@@ -160,10 +160,4 @@ pub enum ThrowawayError {
         /// The end of its log.
         log: String,
     },
-    /// The server is asked for something while it is stopped.
-    #[error("{program} does not run")]
-    Stopped {
-        /// Its name.
-        program: &'static str,
-    },
 }

@@ -86,6 +86,9 @@ fn beside(kind: Kind) {
     host.run(&place.restore(&[&label, "ca-db", "--to-database", "look", "--apply"]))
         .exits(4)
         .says("two databases would become");
+    host.run(&place.restore(&["latest", "ca-bd"]))
+        .exits(4)
+        .says("no backup has an asset \"ca-bd\"");
     let out = host.text("files");
     host.ok(&place.restore(&[&label, "ca-db", "--to-dir", &out, "--apply"]));
     let files = host.path("files/ca-db");
