@@ -35,18 +35,10 @@ pub(super) fn read(section: &Section<'_, '_>, (class, directory): Own<'_>) -> Op
             "It has the form mariadb://USER@HOST:PORT; its password goes into a file of its own, restore_password_file = \"...\".",
         );
     }
-    let columns = section.strings("newest").map(Spanned::into_inner);
-    let mut newest = Vec::new();
-    for column in columns.unwrap_or_default() {
-        match NewestColumn::try_from(column.get_ref().clone()) {
-            Ok(column) => newest.push(column),
-            Err(error) => section.report(
-                &column.span(),
-                format!("\"newest\": {error}"),
-                "Name timestamp columns with database and table, for instance newest = [\"ca.certificates.created_at\"].",
-            ),
-        }
-    }
+    let newest = server::newest::<NewestColumn>(
+        section,
+        "Name timestamp columns with database and table, for instance newest = [\"ca.certificates.created_at\"].",
+    );
     let grants = section.boolean("grants");
     let keys = keys?;
     let (mut connection, database) = parsed?;

@@ -39,18 +39,10 @@ pub(super) fn read(section: &Section<'_, '_>, (class, directory): Own<'_>) -> Op
             "It has the form postgresql://USER@HOST:PORT; its password goes into a file of its own, restore_password_file = \"...\".",
         );
     }
-    let columns = section.strings("newest").map(Spanned::into_inner);
-    let mut newest = Vec::new();
-    for column in columns.unwrap_or_default() {
-        match NewestColumn::try_from(column.get_ref().clone()) {
-            Ok(column) => newest.push(column),
-            Err(error) => section.report(
-                &column.span(),
-                format!("\"newest\": {error}"),
-                "Name timestamp columns with schema and table, for instance newest = [\"public.certificates.created_at\"].",
-            ),
-        }
-    }
+    let newest = server::newest::<NewestColumn>(
+        section,
+        "Name timestamp columns with schema and table, for instance newest = [\"public.certificates.created_at\"].",
+    );
     let lock_timeout = section.integer("lock_timeout");
     let lock_timeout = match lock_timeout
         .as_ref()

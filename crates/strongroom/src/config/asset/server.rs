@@ -97,6 +97,22 @@ pub(super) fn read(
     Some(keys)
 }
 
+/// Reads the columns of times; a faulty one is reported, with `hint`, and left out.
+pub(super) fn newest<C: TryFrom<String, Error: std::fmt::Display>>(
+    section: &Section<'_, '_>,
+    hint: &str,
+) -> Vec<C> {
+    let columns = section.strings("newest").map(Spanned::into_inner);
+    let columns = columns.unwrap_or_default().into_iter();
+    let read = |column: Spanned<String>| {
+        let span = column.span();
+        C::try_from(column.into_inner())
+            .map_err(|error| section.report(&span, format!("\"newest\": {error}"), hint))
+            .ok()
+    };
+    columns.filter_map(read).collect()
+}
+
 /// The outer option is none when the number is faulty.
 #[expect(
     clippy::option_option,
