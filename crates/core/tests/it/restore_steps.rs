@@ -230,6 +230,11 @@ fn a_sign_off_that_fails_at_any_step_is_repeated() {
     loop {
         let place = Place::new();
         place.apply(&Hook::never()).expect("restores");
+        let modified = || {
+            let metadata = std::fs::metadata(place.world.live("config"));
+            metadata.and_then(|metadata| metadata.modified()).ok()
+        };
+        let applied = modified();
         let failed = place.sign_off(&Hook::at(step)).is_err();
         if failed {
             place.undo(&Hook::never()).expect_err("half signed off");
@@ -237,6 +242,7 @@ fn a_sign_off_that_fails_at_any_step_is_repeated() {
         }
         place.assert_restored(&format!("step {step}"));
         place.assert_no_leftovers(&format!("step {step}"));
+        assert_eq!(modified(), applied, "step {step}");
         if !failed {
             break;
         }

@@ -3,7 +3,7 @@
 //! Two files in a private directory: `plan.json`, written once, and `progress.jsonl`, appended to.
 //! A line that was cut by a crash counts as not written; what it told is done again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs::File;
 use std::io::Write as _;
@@ -70,6 +70,8 @@ enum Entry {
     DatabaseUndone(usize),
     /// A directory that was not there before.
     Created(#[serde(with = "path_text")] PathBuf),
+    /// When a directory was last modified before the sign-off: seconds and nanoseconds.
+    Modified(#[serde(with = "path_text")] PathBuf, i64, u32),
 }
 
 /// An open journal.
@@ -84,6 +86,7 @@ pub struct Journal {
     undone: BTreeSet<usize>,
     databases_undone: BTreeSet<usize>,
     created: Vec<PathBuf>,
+    modified: BTreeMap<PathBuf, (i64, u32)>,
 }
 
 const PLAN: &str = "plan.json";
@@ -134,6 +137,7 @@ impl Journal {
             undone: BTreeSet::new(),
             databases_undone: BTreeSet::new(),
             created: Vec::new(),
+            modified: BTreeMap::new(),
         };
         let text = std::fs::read(&path).map_err(RestoreError::io("read", &path))?;
         for line in text.split(|byte| *byte == b'\n') {
@@ -146,6 +150,9 @@ impl Journal {
                     journal.databases_undone.insert(number);
                 }
                 Ok(Entry::Created(path)) => journal.created.push(path),
+                Ok(Entry::Modified(path, seconds, nanoseconds)) => {
+                    journal.modified.insert(path, (seconds, nanoseconds));
+                }
                 Err(_) => {}
             }
         }
@@ -218,6 +225,20 @@ impl Journal {
             self.created.push(path);
         }
         Ok(())
+    }
+
+    /// The time to give back to a directory: the one noted first, by this run or an interrupted one before it.
+    pub(super) fn modified_before(
+        &mut self,
+        directory: &Path,
+        now: (i64, u32),
+    ) -> Result<(i64, u32), RestoreError> {
+        if let Some(noted) = self.modified.get(directory) {
+            return Ok(*noted);
+        }
+        self.append(&Entry::Modified(directory.to_owned(), now.0, now.1))?;
+        self.modified.insert(directory.to_owned(), now);
+        Ok(now)
     }
 
     /// Enters a phase; durable when it returns.

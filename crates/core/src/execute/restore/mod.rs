@@ -310,7 +310,7 @@ pub fn sign_off(
     let mut report = RestoreReport::default();
     journal.enter(Phase::SigningOff)?;
     databases::drop_old(&journal, context, &mut report)?;
-    swap::delete_old(&journal, context, &mut report)?;
+    swap::delete_old(&mut journal, context, &mut report)?;
     journal.remove()?;
     Ok(report)
 }

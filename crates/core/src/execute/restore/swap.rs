@@ -231,11 +231,11 @@ fn undo_item(
 
 /// Deletes what was kept.
 pub(super) fn delete_old(
-    journal: &Journal,
+    journal: &mut Journal,
     context: &RestoreContext<'_>,
     report: &mut RestoreReport,
 ) -> Result<(), RestoreError> {
-    let plan = journal.plan();
+    let plan = journal.plan().clone();
     for (number, item) in plan.items.iter().enumerate() {
         if item.kind == StreamKind::Directory {
             continue;
@@ -245,6 +245,7 @@ pub(super) fn delete_old(
         let (directory, _) = open_parent(item).map_err(failed("open the directory of"))?;
         let old = plan.old_name(number);
         let time = directory.modified().map_err(failed("look at"))?;
+        let time = journal.modified_before(parent(&item.path), time)?;
         if directory
             .unlink(old.as_ref())
             .map_err(failed("delete what was replaced by"))?
@@ -257,6 +258,7 @@ pub(super) fn delete_old(
                 .unlink(aside.as_ref())
                 .map_err(failed("delete what was replaced by"))?;
         }
+        (context.before_step)("set the time of the directory of").map_err(failed("sign off"))?;
         // That a name of ours goes is no change of the directory; where it is another user's, its time stays new.
         match metadata::set_time(directory.descriptor(), time) {
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
