@@ -9,4 +9,4 @@ pub mod storage;
 pub mod throwaway;
 
 pub use source::{RESTORERS, SOURCES, restorer};
-pub use storage::{OpenStorageError, STORAGES, create_storage, open_storage};
+pub use storage::{STORAGES, create_storage, open_storage};

@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use strongroom_adapters::OpenStorageError;
 use strongroom_core::cancel::Interrupted;
 use strongroom_core::error_chain;
 use strongroom_core::execute::backup::BackupError;
@@ -142,15 +141,6 @@ impl From<IdentityError> for Failure {
     }
 }
 
-impl From<OpenStorageError> for Failure {
-    fn from(error: OpenStorageError) -> Self {
-        match error {
-            OpenStorageError::Storage(error) => error.into(),
-            error => Self::of(Exit::Usage, "url", &error),
-        }
-    }
-}
-
 impl From<StorageError> for Failure {
     fn from(error: StorageError) -> Self {
         match &error {
@@ -159,6 +149,12 @@ impl From<StorageError> for Failure {
                     "Is it mounted? A new repository is made by `strongroom init`.",
                 )
             }
+            StorageError::Refused(refusal) => {
+                Self::of(Exit::Failed, "storage-refuses", &error).hint(refusal.hint)
+            }
+            StorageError::Unreachable(_) => Self::of(Exit::Failed, "storage-unreachable", &error)
+                .hint("Nothing is lost: run the same command again when it answers; what was stored already is used again."),
+            StorageError::Interrupted(_) => Interrupted.into(),
             StorageError::NoSpace { .. } => Self::of(Exit::Failed, "no-space", &error).hint(
                 "Make room and run the same command again; what was stored already is used again.",
             ),

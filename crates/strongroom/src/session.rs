@@ -113,6 +113,17 @@ impl Surroundings {
     }
 }
 
+/// Who opens a storage: each may have credentials of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Takes backups, lists and verifies them.
+    Writer,
+    /// Restores them.
+    Restorer,
+    /// Deletes what is not needed any more, and repairs.
+    Expirer,
+}
+
 /// A command that has read its configuration.
 pub(crate) struct Session<'s> {
     pub(crate) config: Config,
@@ -148,9 +159,40 @@ impl Session<'_> {
         WriterKey::from_pem(&text).map_err(|error| Failure::from(error).context(file.display()))
     }
 
-    /// Opens a repository of the configuration.
+    /// Opens the storage of a repository with the credentials of a role.
+    pub(crate) fn storage(
+        &self,
+        config: &RepositoryConfig,
+        role: Role,
+    ) -> Result<Arc<dyn Storage>, Failure> {
+        let mut settings = config.storage.clone();
+        let own = match role {
+            Role::Writer => None,
+            Role::Restorer => config.restorer.as_ref(),
+            Role::Expirer => config.expirer.as_ref(),
+        };
+        if let Some(credentials) = own {
+            settings.credentials = credentials.clone();
+        }
+        let storage = strongroom_adapters::open_storage(&settings, &self.around.cancel);
+        let storage = storage.map_err(|error| {
+            Failure::from(error).context(format_args!("repository {}", config.name))
+        })?;
+        Ok(storage.into())
+    }
+
+    /// Opens a repository of the configuration, as the writer.
     pub(crate) fn repository(&self, config: &RepositoryConfig) -> Result<Repository, Failure> {
-        let repository = Repository::open(storage(config)?).map_err(|error| {
+        self.repository_as(config, Role::Writer)
+    }
+
+    /// Opens a repository of the configuration.
+    pub(crate) fn repository_as(
+        &self,
+        config: &RepositoryConfig,
+        role: Role,
+    ) -> Result<Repository, Failure> {
+        let repository = Repository::open(self.storage(config, role)?).map_err(|error| {
             Failure::from(error).context(format_args!("repository {}", config.name))
         })?;
         let document = repository.document();
@@ -253,15 +295,6 @@ impl Session<'_> {
             .map(|asset| (asset.name.clone(), source(asset)))
             .collect()
     }
-}
-
-/// Opens the storage of a repository.
-pub(crate) fn storage(repository: &RepositoryConfig) -> Result<Arc<dyn Storage>, Failure> {
-    let url = repository.location.to_url();
-    let storage = strongroom_adapters::open_storage(&url).map_err(|error| {
-        Failure::from(error).context(format_args!("repository {}", repository.name))
-    })?;
-    Ok(storage.into())
 }
 
 /// The source that reads an asset.

@@ -14,7 +14,7 @@ use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
-use strongroom_core::format::name::{ENVELOPES, EPOCHS, OBJECTS, ObjectName, REPOSITORY};
+use strongroom_core::format::name::{ENVELOPES, EPOCHS, HOLDS, OBJECTS, ObjectName, REPOSITORY};
 use strongroom_core::private_file;
 use strongroom_core::storage::{Body, FreeSpace, ObjectStat, Put, Storage, StorageError};
 
@@ -112,21 +112,19 @@ impl Storage for LocalStorage {
         &self.location
     }
 
-    fn put(&self, name: &ObjectName, body: Body<'_>) -> Result<Put, StorageError> {
+    fn put(&self, name: &ObjectName, body: Body<'_>) -> Result<(), StorageError> {
         let size_bytes = body
             .size()
             .map_err(|source| StorageError::io("read what becomes", name, source))?;
         if self.is_there(name, size_bytes)? {
             // Whoever linked it may not have flushed yet; the next flush here promises that it is durable.
-            self.writer.send(Job::Touch(self.path(name)))?;
-            return Ok(Put::AlreadyThere);
+            return self.writer.send(Job::Touch(self.path(name)));
         }
         let temporary = self.write_temporary(name, &body)?;
         self.writer.send(Job::Publish {
             temporary,
             name: name.clone(),
-        })?;
-        Ok(Put::Stored)
+        })
     }
 
     fn create(&self, name: &ObjectName, bytes: &[u8]) -> Result<Put, StorageError> {
@@ -186,7 +184,7 @@ impl Storage for LocalStorage {
         if let Err(source) = std::fs::metadata(&self.root) {
             return Err(unusable(self.location.clone(), source));
         }
-        let tops = [REPOSITORY, EPOCHS, OBJECTS, ENVELOPES];
+        let tops = [REPOSITORY, EPOCHS, OBJECTS, ENVELOPES, HOLDS];
         let mut waiting: Vec<String> = tops
             .into_iter()
             .map(|top| top.trim_end_matches('/').to_owned())
@@ -200,9 +198,7 @@ impl Storage for LocalStorage {
 
     fn stat(&self, name: &ObjectName) -> Result<Option<ObjectStat>, StorageError> {
         match std::fs::symlink_metadata(self.path(name)) {
-            Ok(metadata) => Ok(metadata.is_file().then_some(ObjectStat {
-                size_bytes: metadata.len(),
-            })),
+            Ok(metadata) => Ok(metadata.is_file().then(|| stat_of(&metadata))),
             Err(error) if is_absent(&error) => Ok(None),
             Err(source) => Err(StorageError::io("look at", name, source)),
         }
@@ -267,8 +263,7 @@ impl LocalStorage {
             match metadata {
                 Ok(metadata) => {
                     if let Some(name) = ObjectName::parse(&name) {
-                        let size_bytes = metadata.len();
-                        visit(name, ObjectStat { size_bytes });
+                        visit(name, stat_of(&metadata));
                     }
                 }
                 // Deleted since the directory was read.
@@ -326,32 +321,12 @@ fn unusable(location: String, source: io::Error) -> StorageError {
     StorageError::Unusable { location, source }
 }
 
-/// The path in a `file` URL, after `file://`.
-pub(super) fn path_from_url(encoded: &str) -> Result<PathBuf, &'static str> {
-    if !encoded.starts_with('/') {
-        return Err("and the path of this one is not absolute");
+fn stat_of(metadata: &std::fs::Metadata) -> ObjectStat {
+    let modified = metadata.modified().ok();
+    ObjectStat {
+        size_bytes: metadata.len(),
+        stored: modified.and_then(|time| jiff::Timestamp::try_from(time).ok()),
     }
-    let mut bytes = Vec::with_capacity(encoded.len());
-    let mut rest = encoded.as_bytes();
-    while let [first, tail @ ..] = rest {
-        rest = tail;
-        if *first != b'%' {
-            bytes.push(*first);
-            continue;
-        }
-        let digits = rest.get(..2).and_then(|two| std::str::from_utf8(two).ok());
-        let decoded = digits
-            .filter(|two| two.bytes().all(|digit| digit.is_ascii_hexdigit()))
-            .and_then(|two| u8::from_str_radix(two, 16).ok());
-        match decoded {
-            Some(0) | None => {
-                return Err("and a percent sign is followed by two hex digits, not 00");
-            }
-            Some(byte) => bytes.push(byte),
-        }
-        rest = &rest[2..];
-    }
-    Ok(std::ffi::OsStr::from_bytes(&bytes).into())
 }
 
 fn url_from_path(path: &Path) -> String {

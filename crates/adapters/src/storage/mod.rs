@@ -1,66 +1,142 @@
-//! The storages: one file a kind.
+//! The storages: one file or folder a kind.
 //!
-//! Addresses are URLs; this module parses them, and each storage knows its own kind only.
+//! What a repository's configuration says is in [`StorageSettings`]; [`open_storage`] opens it. What the kinds
+//! behind a network share is in [`remote`].
 
+use std::path::PathBuf;
+use std::time::Duration;
+
+use strongroom_core::cancel::Cancel;
 use strongroom_core::storage::{Storage, StorageError};
 
+#[cfg(feature = "storage-azure")]
+pub mod azure;
+#[cfg(feature = "storage-gcs")]
+pub mod gcs;
 #[cfg(feature = "storage-local")]
 pub mod local;
+pub mod remote;
+#[cfg(feature = "storage-s3")]
+pub mod s3;
+#[cfg(feature = "storage-sftp")]
+pub mod sftp;
 
 /// The kinds of storage in this build, by URL scheme, in order.
 pub const STORAGES: &[&str] = &[
+    #[cfg(feature = "storage-azure")]
+    "az",
     #[cfg(feature = "storage-local")]
     "file",
+    #[cfg(feature = "storage-gcs")]
+    "gs",
+    #[cfg(feature = "storage-s3")]
+    "s3",
+    #[cfg(feature = "storage-sftp")]
+    "sftp",
 ];
 
-/// Why an address leads to no storage.
-#[derive(Debug, thiserror::Error)]
+/// Where a repository is, and how it is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StorageSettings {
+    /// The kind and the place.
+    pub place: Place,
+    /// With what it is opened; none where the kind has its own ways (environment, instance role, agent).
+    pub credentials: Credentials,
+    /// How hard it may be used; for kinds behind a network.
+    pub limits: TransferLimits,
+    /// Shows the storage as it was then; for kinds that keep versions.
+    pub as_of: Option<jiff::Timestamp>,
+}
+
+/// A kind of storage with the place.
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum OpenStorageError {
-    /// The address is no URL of a kind that this build knows. It is not shown: it may hold a password.
-    #[error("the address of a repository must be file:///absolute/path, {why}")]
-    Address {
-        /// What is wrong with it.
-        why: String,
-    },
-    /// The storage itself refused.
-    #[error(transparent)]
-    Storage(#[from] StorageError),
-}
-
-/// Opens the storage at a URL.
-pub fn open_storage(url: &str) -> Result<Box<dyn Storage>, OpenStorageError> {
-    match parse(url)? {
-        #[cfg(feature = "storage-local")]
-        Address::Local(path) => Ok(Box::new(local::LocalStorage::open(&path)?)),
-    }
-}
-
-/// Makes the place at a URL where it does not exist, and opens it.
-pub fn create_storage(url: &str) -> Result<Box<dyn Storage>, OpenStorageError> {
-    match parse(url)? {
-        #[cfg(feature = "storage-local")]
-        Address::Local(path) => Ok(Box::new(local::LocalStorage::create(&path)?)),
-    }
-}
-
-enum Address {
+pub enum Place {
+    /// A directory of this host, absolute.
     #[cfg(feature = "storage-local")]
-    Local(std::path::PathBuf),
+    Local(PathBuf),
+    /// A bucket of an S3-compatible object store.
+    #[cfg(feature = "storage-s3")]
+    S3(s3::S3Settings),
+    /// A bucket of Google Cloud Storage.
+    #[cfg(feature = "storage-gcs")]
+    Gcs(gcs::GcsSettings),
+    /// A container of Azure Blob Storage.
+    #[cfg(feature = "storage-azure")]
+    Azure(azure::AzureSettings),
+    /// A directory of an SSH server.
+    #[cfg(feature = "storage-sftp")]
+    Sftp(sftp::SftpSettings),
 }
 
-fn parse(url: &str) -> Result<Address, OpenStorageError> {
-    let refuse = |why: String| Err(OpenStorageError::Address { why });
-    let Some(parts) = url.split_once("://") else {
-        return refuse("this one has no scheme".to_owned());
-    };
-    match parts {
+/// With what a storage is opened; each kind says which of them it takes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Credentials {
+    /// A file that only its owner reads: an AWS credentials file, a service account, a shared access signature, an SSH key.
+    pub file: Option<PathBuf>,
+    /// A profile of an AWS configuration.
+    pub profile: Option<String>,
+    /// A user name, for SSH.
+    pub user: Option<String>,
+}
+
+/// How hard a storage behind a network may be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TransferLimits {
+    /// Requests at the same time, at least 1.
+    pub connections: usize,
+    /// Bytes sent a second.
+    pub upload_bytes_per_second: Option<u64>,
+    /// Bytes received a second.
+    pub download_bytes_per_second: Option<u64>,
+    /// Requests a second.
+    pub requests_per_second: Option<u32>,
+    /// How long a request is repeated before the storage counts as down.
+    pub patience: Duration,
+}
+
+impl Default for TransferLimits {
+    fn default() -> Self {
+        Self {
+            connections: 4,
+            upload_bytes_per_second: None,
+            download_bytes_per_second: None,
+            requests_per_second: None,
+            patience: Duration::from_mins(1),
+        }
+    }
+}
+
+/// Opens a storage that exists. `cancel` ends waiting for one behind a network.
+pub fn open_storage(
+    settings: &StorageSettings,
+    cancel: &Cancel,
+) -> Result<Box<dyn Storage>, StorageError> {
+    match &settings.place {
         #[cfg(feature = "storage-local")]
-        ("file", rest) => match local::path_from_url(rest) {
-            Ok(path) => Ok(Address::Local(path)),
-            Err(why) => refuse(why.to_owned()),
-        },
-        (scheme, _) => refuse(format!("and not of the scheme {scheme:?}")),
+        Place::Local(path) => Ok(Box::new(local::LocalStorage::open(path)?)),
+        #[cfg(feature = "storage-s3")]
+        Place::S3(place) => s3::open(place, settings, cancel),
+        #[cfg(feature = "storage-gcs")]
+        Place::Gcs(place) => gcs::open(place, settings, cancel),
+        #[cfg(feature = "storage-azure")]
+        Place::Azure(place) => azure::open(place, settings, cancel),
+        #[cfg(feature = "storage-sftp")]
+        Place::Sftp(place) => sftp::open(place, settings, cancel),
+    }
+}
+
+/// Makes the place where it does not exist and the kind can (directories; never buckets), and opens it.
+pub fn create_storage(
+    settings: &StorageSettings,
+    cancel: &Cancel,
+) -> Result<Box<dyn Storage>, StorageError> {
+    match &settings.place {
+        #[cfg(feature = "storage-local")]
+        Place::Local(path) => Ok(Box::new(local::LocalStorage::create(path)?)),
+        #[cfg(feature = "storage-sftp")]
+        Place::Sftp(place) => sftp::create(place, settings, cancel),
+        _ => open_storage(settings, cancel),
     }
 }
 
@@ -71,37 +147,13 @@ mod tests {
     #[test]
     fn every_storage_file_is_listed() {
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/storage");
-        let files = std::fs::read_dir(folder)
+        let shared = ["mod.rs", "remote"];
+        let kinds: std::collections::BTreeSet<_> = std::fs::read_dir(folder)
             .expect("the sources of this crate")
             .map(|entry| entry.expect("an entry").path())
-            .filter(|path| path.is_file() && !path.ends_with("mod.rs"));
-        assert_eq!(files.count(), STORAGES.len(), "a storage is not listed");
-    }
-
-    #[test]
-    fn addresses_lead_to_storages_or_say_why_not() {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let path = dir.path().join("a b%");
-        let url = format!("file://{}/a%20b%25", dir.path().display());
-        assert!(open_storage(&url).is_err(), "it does not exist yet");
-        let storage = create_storage(&url).expect("creates");
-        assert!(path.is_dir());
-        assert_eq!(storage.location(), url);
-        open_storage(&url).expect("opens");
-        for bad in [
-            "/plain/path",
-            "file://relative/path",
-            "file:///a%zzb",
-            "file:///a%00b",
-            "s3://user:secret@bucket/x",
-            "",
-        ] {
-            let error = match open_storage(bad) {
-                Ok(_) => panic!("{bad} is no address"),
-                Err(error) => error.to_string(),
-            };
-            assert!(error.contains("file:///"), "{error}");
-            assert!(!error.contains("secret"), "{error}");
-        }
+            .filter(|path| !shared.iter().any(|name| path.ends_with(name)))
+            .map(|path| path.with_extension(""))
+            .collect();
+        assert_eq!(kinds.len(), STORAGES.len(), "a storage is not listed");
     }
 }

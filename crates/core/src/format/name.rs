@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Digest, EpochId, WriterId};
+use super::{Digest, EpochId, Label, WriterId};
 
 /// The prefix of repository documents.
 pub const REPOSITORY: &str = "repository/";
@@ -12,6 +12,8 @@ pub const EPOCHS: &str = "epochs/";
 pub const OBJECTS: &str = "objects/";
 /// The prefix of envelopes.
 pub const ENVELOPES: &str = "envelopes/";
+/// The prefix of holds.
+pub const HOLDS: &str = "holds/";
 
 /// The name of an object, relative to its repository; never empty, absolute or climbing.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -20,7 +22,7 @@ pub struct ObjectName(String);
 impl ObjectName {
     /// Takes a name that a storage lists; `None` when it is not one of a repository's.
     pub fn parse(text: &str) -> Option<Self> {
-        let known = [REPOSITORY, EPOCHS, OBJECTS, ENVELOPES];
+        let known = [REPOSITORY, EPOCHS, OBJECTS, ENVELOPES, HOLDS];
         let letters = text
             .bytes()
             .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'/'));
@@ -50,6 +52,14 @@ impl ObjectName {
     /// An envelope.
     pub fn envelope(writer: WriterId, sequence: u64) -> Self {
         Self(format!("{ENVELOPES}{writer}/{sequence:010}.json"))
+    }
+
+    /// The hold on a backup.
+    pub fn hold(label: &Label) -> Self {
+        Self(format!(
+            "{HOLDS}{}.json",
+            label.as_str().to_ascii_lowercase()
+        ))
     }
 
     /// The name as text.

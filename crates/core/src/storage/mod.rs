@@ -27,7 +27,7 @@ impl Body<'_> {
     }
 }
 
-/// What `put` and `create` found.
+/// What `create` found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Put {
     /// The object was not there and is stored now.
@@ -41,6 +41,8 @@ pub enum Put {
 pub struct ObjectStat {
     /// Its length in bytes.
     pub size_bytes: u64,
+    /// When it was stored, by the clock of the storage.
+    pub stored: Option<jiff::Timestamp>,
 }
 
 /// Room on a storage.
@@ -59,7 +61,7 @@ pub struct FreeSpace {
 /// - Nothing is ever changed in place, and nothing is deleted but by [`Storage::delete`].
 /// - Objects are whole or absent: after a crash or a failed call no name leads to part of an object.
 /// - Every call may be repeated after an error, and from several threads at once.
-/// - What [`Storage::put`] stored is visible and durable once a later [`Storage::flush`] returned `Ok`; before that it
+/// - What [`Storage::put`] took is visible and durable once a later [`Storage::flush`] returned `Ok`; before that it
 ///   is absent or whole. [`Storage::create`] is durable when it returns, and implies `flush` of what its caller put before.
 /// - A name that is not there is [`StorageError::NotFound`], never an empty object.
 pub trait Storage: Send + Sync {
@@ -67,7 +69,10 @@ pub trait Storage: Send + Sync {
     fn location(&self) -> &str;
 
     /// Stores an object under a name that its content decides; leaves one that is there.
-    fn put(&self, name: &ObjectName, body: Body<'_>) -> Result<Put, StorageError>;
+    ///
+    /// It may still be on its way when this returns. What goes wrong then, an object of another size under that
+    /// name included, is an error of a later call, of [`Storage::flush`] at the latest.
+    fn put(&self, name: &ObjectName, body: Body<'_>) -> Result<(), StorageError>;
 
     /// Stores an object only if the name is free, and tells which; durable when it returns.
     fn create(&self, name: &ObjectName, bytes: &[u8]) -> Result<Put, StorageError>;
@@ -120,6 +125,11 @@ pub trait Storage: Send + Sync {
 
     /// The room left, where the storage can tell.
     fn free_space(&self) -> Result<Option<FreeSpace>, StorageError>;
+
+    /// How many readers at once it serves best.
+    fn readers(&self) -> usize {
+        std::thread::available_parallelism().map_or(1, usize::from)
+    }
 }
 
 /// Why a storage could not do what it was asked to.
@@ -149,6 +159,15 @@ pub enum StorageError {
         #[source]
         source: std::io::Error,
     },
+    /// The storage answered, and said no: credentials, permissions, a missing bucket, a held lock.
+    #[error(transparent)]
+    Refused(Box<Refusal>),
+    /// The storage gave no answer, or none that helps, however often it was asked.
+    #[error(transparent)]
+    Unreachable(Box<Silence>),
+    /// The operator interrupted.
+    #[error(transparent)]
+    Interrupted(#[from] crate::cancel::Interrupted),
     /// There is no room left.
     #[error("no space left while trying to {operation} {name}")]
     NoSpace {
@@ -168,6 +187,37 @@ pub enum StorageError {
         #[source]
         source: std::io::Error,
     },
+}
+
+/// A storage said no.
+#[derive(Debug, thiserror::Error)]
+#[error("{location} refuses to {operation} {name}: {why}")]
+pub struct Refusal {
+    /// The storage's address.
+    pub location: String,
+    /// What was being done.
+    pub operation: &'static str,
+    /// To which object or directory.
+    pub name: String,
+    /// Its answer.
+    pub why: String,
+    /// What the operator can do.
+    pub hint: &'static str,
+}
+
+/// A storage did not answer.
+#[derive(Debug, thiserror::Error)]
+#[error("{location} does not answer: cannot {operation} {name}")]
+pub struct Silence {
+    /// The storage's address.
+    pub location: String,
+    /// What was being done.
+    pub operation: &'static str,
+    /// To which object or directory.
+    pub name: String,
+    /// What happened the last time.
+    #[source]
+    pub source: Box<dyn std::error::Error + Send + Sync>,
 }
 
 impl StorageError {

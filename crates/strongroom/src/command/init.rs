@@ -11,7 +11,7 @@ use strongroom_core::repository::{NewRepository, Repository, RepositoryError};
 
 use crate::config::{Config, parse_repository_argument, template};
 use crate::failure::{Exit, Failure, io};
-use crate::session::{Session, Surroundings, storage};
+use crate::session::{Role, Session, Surroundings};
 
 /// Arguments of `init`.
 #[derive(Args, Default)]
@@ -97,7 +97,7 @@ fn create_missing(args: &InitArgs, around: &Surroundings) -> Result<Exit, Failur
     let report = &around.report;
     let key = writer_key(&session, &mut created)?;
     for (name, config) in &session.config.repositories {
-        let place = strongroom_adapters::create_storage(&config.location.to_url())
+        let place = strongroom_adapters::create_storage(&config.storage, &around.cancel)
             .map_err(|error| Failure::from(error).context(format_args!("repository {name}")))?;
         match Repository::open(place.into()) {
             Ok(_) => {
@@ -114,7 +114,7 @@ fn create_missing(args: &InitArgs, around: &Surroundings) -> Result<Exit, Failur
                 }
             }
             Err(RepositoryError::NotARepository { .. }) => {
-                let storage = storage(config)?;
+                let storage = session.storage(config, Role::Writer)?;
                 let new = NewRepository {
                     deployment: session.config.deployment.name.clone(),
                     name: name.clone(),

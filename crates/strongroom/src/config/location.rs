@@ -1,78 +1,34 @@
-//! Where things are: relative paths, and the URLs of repositories.
+//! Where things are: relative paths, and URLs of directories.
 
 use std::ffi::OsString;
-use std::fmt::{self, Write as _};
 use std::io;
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Component, Path, PathBuf};
 
-/// Where a repository is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub(crate) enum Location {
-    /// A directory of this host, absolute.
-    Local(PathBuf),
-}
-
-impl Location {
-    /// The directory of a local repository.
-    pub(crate) fn path(&self) -> &Path {
-        match self {
-            Self::Local(path) => path,
-        }
+/// The directory that a URL names: `file:///absolute`, or `file:relative` to `directory`.
+pub(super) fn directory_from_url(url: &str, directory: &Path) -> Result<PathBuf, UrlError> {
+    let rest = url
+        .strip_prefix("file:")
+        .ok_or_else(|| UrlError::new("not a file URL"))?;
+    if let Some(character) = rest.chars().find(|&c| "?#".contains(c) || c.is_control()) {
+        let character = character.escape_default();
+        return Err(UrlError(format!(
+            "a file URL must not contain '{character}' as it is"
+        )));
     }
-
-    /// The absolute URL, for the storage that opens it.
-    pub(crate) fn to_url(&self) -> String {
-        let mut url = String::from("file://");
-        for &byte in self.path().as_os_str().as_bytes() {
-            if byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte) {
-                url.push(char::from(byte));
-            } else {
-                let _ = write!(url, "%{byte:02X}");
-            }
+    let path = match rest.strip_prefix("//") {
+        Some(path) if path.starts_with('/') => path,
+        Some(_) => return Err(UrlError::new("the URL names a host")),
+        None if rest.starts_with('/') => {
+            return Err(UrlError::new("an absolute path needs three slashes"));
         }
-        url
+        None => rest,
+    };
+    let path = resolve(directory, percent_decoded(path)?);
+    if rest.is_empty() || path == Path::new("/") {
+        return Err(UrlError::new("the URL names no directory"));
     }
-
-    /// Reads a URL: `file:///absolute`, or `file:relative` to `directory`.
-    pub(super) fn parse(url: &str, directory: &Path) -> Result<Self, UrlError> {
-        let Some(rest) = url.strip_prefix("file:") else {
-            return Err(match url.split_once(':') {
-                Some((scheme, _)) if !scheme.contains('/') => {
-                    UrlError(format!("unknown scheme \"{scheme}:\""))
-                }
-                _ => UrlError("not a URL".into()),
-            });
-        };
-        if let Some(character) = rest.chars().find(|&c| "?#".contains(c) || c.is_control()) {
-            let character = character.escape_default();
-            return Err(UrlError(format!(
-                "a file URL must not contain '{character}' as it is"
-            )));
-        }
-        let path = match rest.strip_prefix("//") {
-            Some(path) if path.starts_with('/') => path,
-            Some(_) => return Err(UrlError("the URL names a host".into())),
-            None if rest.starts_with('/') => {
-                return Err(UrlError("an absolute path needs three slashes".into()));
-            }
-            None => rest,
-        };
-        let path = resolve(directory, percent_decoded(path)?);
-        if rest.is_empty() || path == Path::new("/") {
-            return Err(UrlError("the URL names no directory".into()));
-        }
-        Ok(Self::Local(path))
-    }
-}
-
-impl fmt::Display for Location {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Local(path) => path.display().fmt(formatter),
-        }
-    }
+    Ok(path)
 }
 
 /// The bytes that a percent-encoded path stands for (RFC 3986, section 2.1).
@@ -99,7 +55,12 @@ pub(super) struct UrlError(String);
 
 impl UrlError {
     /// What to write instead.
-    pub(super) const HINT: &'static str = "Write file:///absolute/path, or file:relative/path, which counts from the configuration file.";
+    pub(super) const HINT: &'static str = "Write file:///absolute/path, file:relative/path (from the configuration file), s3://bucket/prefix, gs://bucket/prefix, az://account/container/prefix or sftp://user@host/path.";
+
+    /// An error that says why.
+    pub(super) fn new(why: impl Into<String>) -> Self {
+        Self(why.into())
+    }
 }
 
 /// An absolute path without `.` and `..`, which are resolved in the text, as a reader of the file does.
@@ -145,17 +106,8 @@ mod tests {
     }
 
     #[test]
-    fn any_path_has_a_url() {
-        let location = Location::Local(OsString::from_vec(b"/a\xff\n#?%/\xc3\xa4".into()).into());
-        assert_eq!(location.to_url(), "file:///a%FF%0A%23%3F%25/%C3%A4");
-        let again = Location::parse(&location.to_url(), Path::new("/")).expect("its own URL");
-        assert_eq!(again, location);
-    }
-
-    #[test]
     fn two_forms_of_file_urls_are_read() {
-        let parse = |url: &str| Location::parse(url, Path::new("/etc/s"));
-        let local = |path: &str| Location::Local(path.into());
+        let parse = |url: &str| directory_from_url(url, Path::new("/etc/s"));
         for (url, path) in [
             ("file:///srv/backups/x", "/srv/backups/x"),
             ("file:///srv/backups/x/", "/srv/backups/x"),
@@ -163,15 +115,11 @@ mod tests {
             ("file:../b c", "/etc/b c"),
             ("file:///a%20b%25c", "/a b%c"),
         ] {
-            let location = parse(url).expect(url);
-            assert_eq!(location, local(path), "{url}");
-            let again = parse(&location.to_url()).expect("its own URL");
-            assert_eq!(again, location, "{url}");
+            assert_eq!(parse(url).expect(url), Path::new(path), "{url}");
         }
         for (url, why) in [
-            ("", "not a URL"),
-            ("/srv/x", "not a URL"),
-            ("s3://bucket/x", "unknown scheme \"s3:\""),
+            ("", "not a file URL"),
+            ("/srv/x", "not a file URL"),
             ("file:", "names no directory"),
             ("file:///", "names no directory"),
             ("file://host/x", "names a host"),

@@ -8,6 +8,7 @@ mod asset;
 mod error;
 mod location;
 mod parse;
+mod place;
 mod recipient;
 mod repository;
 mod section;
@@ -24,12 +25,12 @@ use std::path::{Path, PathBuf};
 use strongroom_adapters::source::mariadb::MariadbSettings;
 use strongroom_adapters::source::postgresql;
 use strongroom_adapters::source::sqlite::TimestampColumn;
+use strongroom_adapters::storage::{Credentials, StorageSettings};
 use strongroom_core::format::seal::BoxedRecipient;
 use strongroom_core::source::Class;
 use strongroom_core::source::server::OtherServer;
 
 pub(crate) use error::{ConfigErrors, LoadError};
-pub(crate) use location::Location;
 pub(crate) use recipient::{RecipientError, parse_recipient};
 pub(crate) use template::{parse_repository_argument, template};
 
@@ -80,8 +81,12 @@ pub(crate) struct RepositoryConfig {
     pub(crate) line: usize,
     /// The URL, as it was written.
     pub(crate) url: String,
-    /// Where that is.
-    pub(crate) location: Location,
+    /// Where that is, and how this host writes to it.
+    pub(crate) storage: StorageSettings,
+    /// What `expire` and `repair` open it with, where that is something else.
+    pub(crate) expirer: Option<Credentials>,
+    /// What restores open it with, where that is something else.
+    pub(crate) restorer: Option<Credentials>,
     /// To whom backups are sealed, in canonical spelling, in the order of the file; at least one, no duplicates.
     pub(crate) recipients: Vec<String>,
     /// The classes that may go there; at least one.

@@ -7,8 +7,9 @@ use strongroom_core::source::Class;
 use toml::Spanned;
 
 use super::error::Problems;
-use super::location::{Location, UrlError, resolve};
+use super::location::resolve;
 use super::parse::class;
+use super::place::{self, ParsedPlace, Surrounding};
 use super::recipient::{RecipientKind, check_recipient};
 use super::section::Section;
 use super::{EPOCH_DAYS_DEFAULT, RepositoryConfig};
@@ -19,7 +20,7 @@ const RECIPIENTS_HINT: &str = "Write recipients = [\"age1...\"] with what `stron
 pub(super) struct ParsedRepository {
     pub(super) name: String,
     pub(super) header: Range<usize>,
-    pub(super) url: Option<(Spanned<String>, Location)>,
+    pub(super) place: Option<ParsedPlace>,
     pub(super) recipients: Vec<ParsedRecipient>,
     pub(super) accepts: Option<Spanned<Vec<Class>>>,
     pub(super) allow_shared: Option<Range<usize>>,
@@ -38,12 +39,14 @@ pub(super) struct ParsedRecipient {
 impl ParsedRepository {
     /// The finished configuration, if nothing is missing.
     pub(super) fn finish(self, problems: &Problems<'_>) -> Option<RepositoryConfig> {
-        let (url, location) = self.url?;
+        let place = self.place?;
         Some(RepositoryConfig {
             line: problems.line(self.header.start),
             name: self.name,
-            url: url.into_inner(),
-            location,
+            url: place.url.into_inner(),
+            storage: place.settings,
+            expirer: place.expirer,
+            restorer: place.restorer,
             recipients: self.recipients.into_iter().map(|one| one.text).collect(),
             accepts: self.accepts?.into_inner(),
             epoch_days: self.epoch_days,
@@ -60,15 +63,6 @@ pub(super) fn read(
     problems: &Problems<'_>,
     directory: &Path,
 ) -> ParsedRepository {
-    let url = section.required("url", UrlError::HINT).and_then(|url| {
-        match Location::parse(url.get_ref(), directory) {
-            Ok(location) => Some((url, location)),
-            Err(error) => {
-                section.report(&url.span(), format!("\"url\": {error}"), UrlError::HINT);
-                None
-            }
-        }
-    });
     let recipients = recipients(&section, problems, directory);
     let accepts = accepts(&section);
     let allow_shared = section.boolean("allow_shared_recipient");
@@ -101,17 +95,23 @@ pub(super) fn read(
         }
         valid
     });
+    let epoch_days = epoch_days.unwrap_or(EPOCH_DAYS_DEFAULT);
+    let around = Surrounding {
+        directory,
+        epoch_days,
+    };
+    let place = place::read(&section, around);
     let header = section.span();
     section.finish();
     ParsedRepository {
         name: name.to_owned(),
         header,
-        url,
+        place,
         recipients,
         accepts,
         allow_shared: allow_shared.map(|allow| allow.span()),
         reason: reason.map(Spanned::into_inner),
-        epoch_days: epoch_days.unwrap_or(EPOCH_DAYS_DEFAULT),
+        epoch_days,
     }
 }
 

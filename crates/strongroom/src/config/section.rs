@@ -75,6 +75,16 @@ impl<'a, 'i> Section<'a, 'i> {
         Some((value.span(), table))
     }
 
+    /// A table inside this one, to be read key by key, too.
+    pub(super) fn inner(
+        &self,
+        key: &'static str,
+        span: Range<usize>,
+        table: &'a DeTable<'i>,
+    ) -> Section<'a, 'i> {
+        Section::new(self.message(key), span, table, self.problems)
+    }
+
     /// The tables inside a table, in the order of the file, with the places of their names.
     pub(super) fn tables(
         &self,

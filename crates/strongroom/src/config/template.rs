@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use super::location::Location;
 use super::parse::{NAME_HINT, is_valid_name};
+use super::place::check_url;
 use super::recipient::PLACEHOLDER;
 
 const COMMON: [&str; 5] = ["database", "config", "certificate", "log", "audit"];
@@ -21,7 +21,7 @@ pub(crate) fn parse_repository_argument(text: &str) -> Result<(String, String), 
             name.escape_debug()
         ));
     }
-    Location::parse(url, Path::new("/")).map_err(|error| error.to_string())?;
+    check_url(url, Path::new("/")).map_err(|error| error.to_string())?;
     Ok((name.to_owned(), url.to_owned()))
 }
 

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use strongroom_adapters::storage::Place;
+
 use super::error::ConfigError;
 use super::*;
 
@@ -75,8 +77,8 @@ fn the_example_is_read() {
     assert_eq!(config.writer.key_file, Path::new("/etc/s/writer.key"));
     assert_eq!(config.writer.state_dir, Path::new("/etc/s/state"));
     let keysafe = &config.repositories["keysafe"];
-    let place = Location::Local("/etc/s/keysafe".into());
-    assert_eq!((&keysafe.location, keysafe.line), (&place, 9));
+    let place = Place::Local("/etc/s/keysafe".into());
+    assert_eq!((&keysafe.storage.place, keysafe.line), (&place, 9));
     assert_eq!(keysafe.recipients, [B]);
     assert_eq!(keysafe.accepts, [Class::Key, Class::Secret]);
     assert_eq!(keysafe.epoch_days, 14);
@@ -190,9 +192,9 @@ const FAULTS: &[(&str, &str, usize, &str)] = &[
     ),
     (
         "file:///srv",
-        "sftp://srv",
+        "ftp://srv",
         6,
-        "repository \"offsite\": \"url\": unknown scheme \"sftp:\"",
+        "repository \"offsite\": \"url\": unknown scheme \"ftp:\"",
     ),
     (
         "file:keysafe",

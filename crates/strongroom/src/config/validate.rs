@@ -71,18 +71,16 @@ fn at_least_one(parsed: &Parsed, problems: &Problems<'_>) {
 
 fn urls_differ(repositories: &[ParsedRepository], problems: &Problems<'_>) {
     for (index, repository) in repositories.iter().enumerate() {
-        let Some((url, location)) = &repository.url else {
+        let Some(place) = &repository.place else {
             continue;
         };
         let same = repositories[..index].iter().find(|other| {
-            other
-                .url
-                .as_ref()
-                .is_some_and(|(_, there)| there == location)
+            let there = other.place.as_ref();
+            there.is_some_and(|there| there.settings.place == place.settings.place)
         });
         if let Some(other) = same {
             problems.report(
-                &url.span(),
+                &place.url.span(),
                 format!(
                     "repository \"{}\": the same url as repository \"{}\"",
                     repository.name, other.name

@@ -3,6 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 
 use strongroom_adapters::throwaway::{Listen, Options};
+use strongroom_testkit::fixtures;
 
 use super::host::{DATABASES, Kind, Server, ServerHost, assert_same};
 use crate::fixture::write;
@@ -311,12 +312,8 @@ fn a_password_opens_mariadb_on_tcp() {
     with_a_password(Kind::Mariadb);
 }
 
-/// How many certificates the large databases have here. Without optimisation these take half a minute, two databases
-/// with a backup and a restore of one; [`strongroom_testkit::fixtures::MANY`] would take minutes.
-const LARGE: u32 = 50_000;
-
 fn large(kind: Kind) {
-    let place = ServerHost::new(kind, LARGE);
+    let place = ServerHost::new(kind, fixtures::MANY);
     let host = &place.host;
     let wanted = place.server.dump("certctl");
     with_one(&place);

@@ -1,0 +1,325 @@
+//! What all storages behind a network share: parallel transfers, repetition, pace, and large objects in parts.
+//!
+//! A kind of storage implements [`Requests`], one request a call, and says of each error whether asking again may
+//! help; [`RemoteStorage`] makes a [`Storage`] of it. Nothing here knows a protocol.
+
+mod pace;
+mod ranges;
+mod retry;
+#[cfg(any(
+    feature = "storage-azure",
+    feature = "storage-gcs",
+    feature = "storage-s3",
+    feature = "storage-sftp"
+))]
+pub mod runtime;
+#[cfg(test)]
+mod tests;
+mod uploads;
+
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+
+use strongroom_core::cancel::Cancel;
+use strongroom_core::format::name::ObjectName;
+use strongroom_core::storage::{
+    Body, FreeSpace, ObjectStat, Put, Refusal, Silence, Storage, StorageError,
+};
+
+use super::TransferLimits;
+use pace::Pace;
+use uploads::Uploads;
+
+/// Files longer than this are sent in parts, in bytes.
+const PARTS_ABOVE: u64 = 32 << 20;
+
+/// The requests of one kind of storage. Keys are names of objects, relative to the repository.
+pub trait Requests: Send + Sync + 'static {
+    /// The storage's address, without secrets.
+    fn location(&self) -> &str;
+
+    /// Stores an object if there is none of that name. The storage itself checks the digest where it can.
+    fn put_new(&self, key: &str, body: Arc<[u8]>) -> Result<Put, RequestError>;
+
+    /// Stores a file if there is none of that name, in parts; on an error nothing of it may be seen.
+    fn put_new_file(&self, key: &str, file: &Path, size_bytes: u64) -> Result<Put, RequestError>;
+
+    /// At most `length` bytes from `offset`; fewer only where the object ends, none behind its end.
+    fn get(&self, key: &str, offset: u64, length: usize) -> Result<Vec<u8>, RequestError>;
+
+    /// What is known of an object; `None` when it is not there.
+    fn head(&self, key: &str) -> Result<Option<ObjectStat>, RequestError>;
+
+    /// Every key that begins with `prefix`, in no order.
+    fn list(&self, prefix: &str) -> Result<Vec<(String, ObjectStat)>, RequestError>;
+
+    /// Deletes an object; one that is gone already is no error.
+    fn delete(&self, key: &str) -> Result<(), RequestError>;
+
+    /// The room left, where the storage can tell.
+    fn free_space(&self) -> Result<Option<FreeSpace>, RequestError> {
+        Ok(None)
+    }
+}
+
+/// Why a request failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RequestError {
+    /// The object is not there.
+    #[error("there is no such object")]
+    NotFound,
+    /// The storage said no; asking again does not help.
+    #[error("{why}")]
+    Refused {
+        /// Its answer, without secrets.
+        why: String,
+        /// What the operator can do.
+        hint: &'static str,
+    },
+    /// No answer, a broken one, or one that asks to come back later.
+    #[error(transparent)]
+    Transient(Box<dyn std::error::Error + Send + Sync>),
+    /// There is no room left.
+    #[error("no space left")]
+    NoSpace,
+    /// A file of this host failed.
+    #[error(transparent)]
+    Local(#[from] std::io::Error),
+}
+
+impl RequestError {
+    /// Something that may go well the next time.
+    pub fn transient(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Transient(source.into())
+    }
+
+    /// What the storage port says of it.
+    fn at(self, location: &str, operation: &'static str, name: &str) -> StorageError {
+        let (location, name) = (location.to_owned(), name.to_owned());
+        match self {
+            Self::NotFound => match ObjectName::parse(&name) {
+                Some(name) => StorageError::NotFound { name },
+                None => StorageError::io(operation, &name, std::io::ErrorKind::NotFound.into()),
+            },
+            Self::Refused { why, hint } => StorageError::Refused(Box::new(Refusal {
+                location,
+                operation,
+                name,
+                why,
+                hint,
+            })),
+            Self::Transient(source) => StorageError::Unreachable(Box::new(Silence {
+                location,
+                operation,
+                name,
+                source,
+            })),
+            Self::NoSpace => StorageError::NoSpace { operation, name },
+            Self::Local(source) => StorageError::io(operation, &name, source),
+        }
+    }
+}
+
+/// A storage behind a network.
+pub struct RemoteStorage<R> {
+    link: Arc<Link<R>>,
+    uploads: Uploads,
+}
+
+/// The requests, repeated and paced.
+struct Link<R> {
+    requests: R,
+    limits: TransferLimits,
+    pace: Pace,
+    cancel: Cancel,
+}
+
+impl<R: Requests> Link<R> {
+    /// Asks until there is an answer, patience ends, or the operator interrupts.
+    fn ask<T>(
+        &self,
+        operation: &'static str,
+        name: &str,
+        sent_bytes: u64,
+        request: impl Fn(&R) -> Result<T, RequestError>,
+    ) -> Result<T, StorageError> {
+        let attempt = || {
+            self.pace.before_request(sent_bytes, &self.cancel)?;
+            Ok(request(&self.requests))
+        };
+        retry::until_answered(&self.limits, &self.cancel, attempt)?
+            .map_err(|error| error.at(self.requests.location(), operation, name))
+    }
+
+    /// An object that is there must have the size that was to be stored.
+    fn must_have(&self, key: &str, size_bytes: u64) -> Result<(), StorageError> {
+        let there = self.ask("look at", key, 0, |requests| requests.head(key))?;
+        // Gone again since: whoever deletes must be seen, so this is no success either.
+        if there.is_some_and(|stat| stat.size_bytes == size_bytes) {
+            return Ok(());
+        }
+        let why = "an object of another size is there, and is left as it is";
+        let source = std::io::Error::new(std::io::ErrorKind::AlreadyExists, why);
+        Err(StorageError::io("store", &key, source))
+    }
+
+    fn put_bytes(&self, key: &str, bytes: &Arc<[u8]>) -> Result<(), StorageError> {
+        let size_bytes = bytes.len() as u64;
+        let put = self.ask("store", key, size_bytes, |requests| {
+            requests.put_new(key, Arc::clone(bytes))
+        })?;
+        match put {
+            Put::Stored => Ok(()),
+            Put::AlreadyThere => self.must_have(key, size_bytes),
+        }
+    }
+
+    fn put_file(&self, key: &str, file: &Path, size_bytes: u64) -> Result<(), StorageError> {
+        let put = self.ask("store", key, size_bytes, |requests| {
+            requests.put_new_file(key, file, size_bytes)
+        })?;
+        match put {
+            Put::Stored => Ok(()),
+            Put::AlreadyThere => self.must_have(key, size_bytes),
+        }
+    }
+
+    fn get(&self, key: &str, offset: u64, length: usize) -> Result<Vec<u8>, StorageError> {
+        let bytes = self.ask("read", key, 0, |requests| requests.get(key, offset, length))?;
+        self.pace.after_bytes(bytes.len() as u64, &self.cancel)?;
+        Ok(bytes)
+    }
+}
+
+impl<R: Requests> RemoteStorage<R> {
+    /// Makes a storage of requests; `cancel` ends waiting.
+    pub fn new(requests: R, limits: TransferLimits, cancel: Cancel) -> Self {
+        let link = Arc::new(Link {
+            requests,
+            pace: Pace::new(&limits),
+            limits,
+            cancel,
+        });
+        let uploads = Uploads::start(link.limits.connections, {
+            let link = Arc::clone(&link);
+            move |key: &str, bytes: &Arc<[u8]>| link.put_bytes(key, bytes)
+        });
+        Self { link, uploads }
+    }
+
+    /// The requests themselves.
+    pub fn requests(&self) -> &R {
+        &self.link.requests
+    }
+}
+
+impl<R: Requests> Storage for RemoteStorage<R> {
+    fn location(&self) -> &str {
+        self.link.requests.location()
+    }
+
+    fn put(&self, name: &ObjectName, body: Body<'_>) -> Result<(), StorageError> {
+        let size_bytes = body
+            .size()
+            .map_err(|source| StorageError::io("read what becomes", name, source))?;
+        match body {
+            Body::Bytes(bytes) => self.uploads.send(name.as_str(), Arc::from(bytes)),
+            Body::File(path) if size_bytes > PARTS_ABOVE => {
+                self.link.put_file(name.as_str(), path, size_bytes)
+            }
+            Body::File(path) => {
+                let bytes = std::fs::read(path)
+                    .map_err(|source| StorageError::io("read what becomes", name, source))?;
+                self.uploads.send(name.as_str(), bytes.into())
+            }
+        }
+    }
+
+    fn create(&self, name: &ObjectName, bytes: &[u8]) -> Result<Put, StorageError> {
+        self.flush()?;
+        let bytes: Arc<[u8]> = Arc::from(bytes);
+        self.link
+            .ask("create", name.as_str(), bytes.len() as u64, |requests| {
+                requests.put_new(name.as_str(), Arc::clone(&bytes))
+            })
+    }
+
+    fn flush(&self) -> Result<(), StorageError> {
+        self.uploads.flush()
+    }
+
+    fn open(&self, name: &ObjectName) -> Result<Box<dyn Read + Send>, StorageError> {
+        let link = Arc::clone(&self.link);
+        let key = name.clone();
+        let reader = ranges::RangeReader::open(move |offset, length| {
+            link.get(key.as_str(), offset, length)
+        })?;
+        Ok(Box::new(reader))
+    }
+
+    fn get_range(
+        &self,
+        name: &ObjectName,
+        offset: u64,
+        length: usize,
+    ) -> Result<Vec<u8>, StorageError> {
+        if length == 0 {
+            return match self.stat(name)? {
+                Some(_) => Ok(Vec::new()),
+                None => Err(StorageError::NotFound { name: name.clone() }),
+            };
+        }
+        self.link.get(name.as_str(), offset, length)
+    }
+
+    fn get(&self, name: &ObjectName, limit: usize) -> Result<Vec<u8>, StorageError> {
+        // One byte more than may be there tells the longer object without a second request.
+        let bytes = self.link.get(name.as_str(), 0, limit.saturating_add(1))?;
+        if bytes.len() > limit {
+            return Err(StorageError::TooLarge {
+                name: name.clone(),
+                limit,
+            });
+        }
+        Ok(bytes)
+    }
+
+    fn list(
+        &self,
+        prefix: &str,
+        visit: &mut dyn FnMut(ObjectName, ObjectStat),
+    ) -> Result<(), StorageError> {
+        let found = self
+            .link
+            .ask("list", prefix, 0, |requests| requests.list(prefix))?;
+        for (key, stat) in found {
+            if let Some(name) = ObjectName::parse(&key) {
+                visit(name, stat);
+            }
+        }
+        Ok(())
+    }
+
+    fn stat(&self, name: &ObjectName) -> Result<Option<ObjectStat>, StorageError> {
+        self.link.ask("look at", name.as_str(), 0, |requests| {
+            requests.head(name.as_str())
+        })
+    }
+
+    fn delete(&self, name: &ObjectName) -> Result<(), StorageError> {
+        self.link.ask("delete", name.as_str(), 0, |requests| {
+            requests.delete(name.as_str())
+        })
+    }
+
+    fn free_space(&self) -> Result<Option<FreeSpace>, StorageError> {
+        self.link
+            .ask("look at the room of", "", 0, Requests::free_space)
+    }
+
+    fn readers(&self) -> usize {
+        self.link.limits.connections
+    }
+}

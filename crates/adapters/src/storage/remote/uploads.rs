@@ -1,0 +1,121 @@
+//! Uploads at work at the same time: `put` hands over, `flush` waits for all of them.
+
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Sender, bounded};
+use strongroom_core::storage::StorageError;
+
+type Job = (String, Arc<[u8]>);
+
+/// A few threads that store objects.
+pub(super) struct Uploads {
+    jobs: Option<Sender<Job>>,
+    threads: Vec<JoinHandle<()>>,
+    progress: Arc<Progress>,
+}
+
+#[derive(Default)]
+struct Progress {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: usize,
+    failure: Option<StorageError>,
+}
+
+impl Uploads {
+    /// Starts `threads` of them; `store` is called from all at once.
+    pub(super) fn start(
+        threads: usize,
+        store: impl Fn(&str, &Arc<[u8]>) -> Result<(), StorageError> + Clone + Send + 'static,
+    ) -> Self {
+        let progress = Arc::new(Progress::default());
+        // Nothing waits between the threads and who puts: memory holds one object a thread, and one more.
+        let (sender, receiver) = bounded::<Job>(0);
+        let threads = (0..threads.max(1))
+            .map(|_| {
+                let (receiver, progress, store) =
+                    (receiver.clone(), Arc::clone(&progress), store.clone());
+                std::thread::Builder::new()
+                    .name("upload".into())
+                    .spawn(move || {
+                        for (key, bytes) in receiver {
+                            let counted = Counted(&progress);
+                            // After a failure the rest would only take time.
+                            if !progress.has_failed()
+                                && let Err(error) = store(&key, &bytes)
+                            {
+                                progress.lock().failure.get_or_insert(error);
+                            }
+                            drop(counted);
+                        }
+                    })
+                    .expect("the system can start a thread")
+            })
+            .collect();
+        Self {
+            jobs: Some(sender),
+            threads,
+            progress,
+        }
+    }
+
+    /// Hands over an object; waits while all threads are at work. Reports an earlier failure.
+    pub(super) fn send(&self, key: &str, bytes: Arc<[u8]>) -> Result<(), StorageError> {
+        if self.progress.has_failed() {
+            return self.flush();
+        }
+        self.progress.lock().waiting += 1;
+        let jobs = self.jobs.as_ref().expect("open until dropped");
+        jobs.send((key.to_owned(), bytes))
+            .expect("the threads live as long as this");
+        Ok(())
+    }
+
+    /// Waits for everything handed over, and reports the first failure since the last report.
+    pub(super) fn flush(&self) -> Result<(), StorageError> {
+        let mut state = self.progress.lock();
+        while state.waiting > 0 {
+            state = self
+                .progress
+                .changed
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        state.failure.take().map_or(Ok(()), Err)
+    }
+}
+
+impl Drop for Uploads {
+    fn drop(&mut self) {
+        self.jobs = None;
+        for thread in self.threads.drain(..) {
+            // A panic there is told by the panic itself.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Progress {
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn has_failed(&self) -> bool {
+        self.lock().failure.is_some()
+    }
+}
+
+/// Counts an object as done when it is dropped, also by a panic.
+struct Counted<'p>(&'p Progress);
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.lock().waiting -= 1;
+        self.0.changed.notify_all();
+    }
+}
