@@ -77,6 +77,18 @@ impl Failure {
         Self::new(exit, code, error_chain(error))
     }
 
+    /// Whether a repository cannot be reached or used, which says nothing about the others.
+    pub(crate) fn is_of_storage(&self) -> bool {
+        const CODES: [&str; 5] = [
+            "no-repository",
+            "no-space",
+            "storage",
+            "storage-refuses",
+            "storage-unreachable",
+        ];
+        CODES.contains(&self.code)
+    }
+
     /// Puts what was being done in front.
     pub(crate) fn context(mut self, context: impl fmt::Display) -> Self {
         self.message = format!("{context}: {}", self.message);

@@ -27,6 +27,14 @@ fn judge(inventory: &Inventory) -> Vec<Finding> {
                 "Find out who changed the storage; restore it from a copy of its own if there is one.",
             ));
         }
+        if let Some((written, newest)) = opened.newer_than_written {
+            let message = format!(
+                "this host remembers envelope {written} as its last, and there is envelope {newest} with its signature"
+            );
+            findings.push(RULE.finding(Severity::Warning, name, message).hint(
+                "Was its state directory lost or put back, or a run killed at its end? Then the next backup goes on from there. If not, somebody else has the writer key.",
+            ));
+        }
         if findings.len() == before && opened.backups.0 > 0 {
             findings.push(RULE.finding(Severity::Good, name, "the chain of envelopes is unbroken"));
         }

@@ -7,6 +7,7 @@ mod asset_readable;
 mod history_unbroken;
 mod key_belongs;
 mod not_covered;
+mod objects_there;
 mod recipients_pinned;
 mod repository_reachable;
 mod room_left;
@@ -16,6 +17,7 @@ mod writer_key_private;
 use std::path::PathBuf;
 
 use crate::format::Label;
+use crate::repository::Survey;
 use crate::source::{Class, Inspection};
 use crate::storage::FreeSpace;
 
@@ -96,6 +98,10 @@ pub struct OpenedSeen {
     pub history_problems: Vec<String>,
     /// The newest sequence number that this host has written, if it is above what is there.
     pub rolled_back_from: Option<u64>,
+    /// The newest sequence number that this host has written and that of the newest envelope in its name, if that is above.
+    pub newer_than_written: Option<(u64, u64)>,
+    /// The stored objects, held against what the backups need.
+    pub objects: Survey,
     /// How many backups there are, and the newest.
     pub backups: (usize, Option<(Label, jiff::Timestamp)>),
     /// The room left.
@@ -129,6 +135,7 @@ pub const RULES: &[Rule] = &[
     repository_reachable::RULE,
     recipients_pinned::RULE,
     history_unbroken::RULE,
+    objects_there::RULE,
     room_left::RULE,
     asset_readable::RULE,
     key_belongs::RULE,
@@ -196,6 +203,8 @@ mod tests {
             writer_known: true,
             history_problems: vec![],
             rolled_back_from: None,
+            newer_than_written: None,
+            objects: Survey::default(),
             backups: (0, None),
             room: Some(FreeSpace {
                 free_bytes: 1 << 40,

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::{Event, Observer, Stopwatch};
 use crate::cancel::{Cancel, Interrupted};
 use crate::clock::Clock;
+use crate::error_chain;
 use crate::format::envelope::Status;
 use crate::format::manifest::{Asset, AssetResult};
 use crate::format::writer_key::WriterKey;
@@ -18,6 +19,7 @@ use crate::repository::writer::{
 };
 use crate::repository::{Repository, RepositoryError};
 use crate::source::{Capture, CaptureError, Inspection, Source, not_covered};
+use crate::storage::StorageError;
 
 /// A repository that a run writes to.
 pub struct BackupRepository {
@@ -39,8 +41,10 @@ pub struct BackupJob<'a> {
     pub tool: &'a str,
     /// The sources of the plan's assets, by name.
     pub sources: &'a BTreeMap<String, Box<dyn Source>>,
-    /// The repositories of the plan, by name.
+    /// The repositories of the plan that could be opened, by name.
     pub repositories: &'a BTreeMap<String, BackupRepository>,
+    /// Those that could not, with a sentence that says which and why. The run goes on without them and is incomplete.
+    pub unreachable: &'a BTreeMap<String, String>,
     /// This host's key.
     pub key: &'a WriterKey,
     /// Where sources may keep private copies; emptied before and after.
@@ -129,6 +133,9 @@ pub enum BackupError {
 
 /// Takes a backup. An error means that no envelope was written, or not all of them: such a run
 /// is no complete backup and the next one uses again what it stored.
+///
+/// A repository that fails does not stop the others: the run is incomplete and says so. Only when all of them fail
+/// is that an error.
 pub fn backup(job: &BackupJob<'_>) -> Result<BackupReport, BackupError> {
     let watch = Stopwatch::start();
     let started = job.clock.now();
@@ -138,9 +145,9 @@ pub fn backup(job: &BackupJob<'_>) -> Result<BackupReport, BackupError> {
         tool: job.tool.to_owned(),
     };
     empty_directory(job.scratch)?;
+    let mut down = Down::new(job);
     let mut writers: BTreeMap<&str, BackupWriter<'_>> = BTreeMap::new();
-    for name in &job.plan.repositories {
-        let place = &job.repositories[name];
+    for (name, place) in job.repositories {
         let writer = BackupWriter::begin(
             &place.repository,
             &place.state,
@@ -149,7 +156,9 @@ pub fn backup(job: &BackupJob<'_>) -> Result<BackupReport, BackupError> {
             &header,
             job.clock,
         );
-        writers.insert(name, writer.map_err(in_repository(name))?);
+        if let Some(writer) = down.unless_failed(name, writer)? {
+            writers.insert(name, writer);
+        }
     }
 
     // All assets of the configuration count for what is covered, also in a run of some.
@@ -158,42 +167,28 @@ pub fn backup(job: &BackupJob<'_>) -> Result<BackupReport, BackupError> {
         .iter()
         .map(|(name, source)| (name, source.inspect().unwrap_or_default()))
         .collect();
-    let mut assets = Vec::new();
-    for outline in &job.plan.assets {
-        let source = &job.sources[&outline.name];
-        let size_bytes = inspections
-            .get(&outline.name)
-            .map(|inspection| inspection.size_bytes);
-        job.observer.event(Event::Begin {
-            name: &outline.name,
-            what: "capture",
-            size_bytes,
-        });
-        let writer = writers
-            .get_mut(outline.repository.as_str())
-            .expect("the plan names it");
-        let report = capture(job, outline, &**source, writer)?;
-        job.observer.event(Event::End {
-            name: &outline.name,
-        });
-        assets.push(report);
+    let assets = capture_all(job, &inspections, &mut writers, &mut down)?;
+    let mut sealed: Vec<(&str, SealedBackup<'_>)> = Vec::new();
+    for (name, writer) in writers {
+        if let Some(backup) = down.unless_failed(name, writer.seal())? {
+            sealed.push((name, backup));
+        }
     }
-
-    let complete = assets.iter().all(|asset| asset.status == Status::Complete);
+    job.cancel.check()?;
+    let mut run = 1;
+    let mut to_commit = Vec::new();
+    for (name, backup) in sealed {
+        if let Some(last) = down.unless_failed(name, backup.last_run())? {
+            run = run.max(last + 1);
+            to_commit.push((name, backup));
+        }
+    }
+    let complete = assets.iter().all(|asset| asset.status == Status::Complete) && down.is_none();
     let status = if complete {
         Status::Complete
     } else {
         Status::Incomplete
     };
-    let mut sealed: Vec<(&str, SealedBackup<'_>)> = Vec::new();
-    for (name, writer) in writers {
-        sealed.push((name, writer.seal().map_err(in_repository(name))?));
-    }
-    job.cancel.check()?;
-    let mut run = 1;
-    for (name, backup) in &sealed {
-        run = run.max(backup.last_run().map_err(in_repository(name))? + 1);
-    }
     let summary = RunSummary {
         run,
         header,
@@ -214,18 +209,149 @@ pub fn backup(job: &BackupJob<'_>) -> Result<BackupReport, BackupError> {
         stored_bytes: 0,
         seconds: 0.0,
     };
-    for (name, backup) in sealed {
-        let committed = backup.commit(&summary).map_err(in_repository(name))?;
+    let mut committed = 0;
+    for (name, backup) in to_commit {
+        let Some(backup) = down.unless_failed(name, backup.commit(&summary))? else {
+            // The others say complete and name this one: a run without all its envelopes counts as incomplete.
+            report.status = Status::Incomplete;
+            continue;
+        };
+        committed += 1;
         let named = |text: String| format!("repository {name}: {text}");
         report
             .problems
-            .extend(committed.problems.into_iter().map(named));
-        report.notes.extend(committed.notes.into_iter().map(named));
-        report.stored_bytes += committed.stored_bytes;
+            .extend(backup.problems.into_iter().map(named));
+        report.notes.extend(backup.notes.into_iter().map(named));
+        report.stored_bytes += backup.stored_bytes;
     }
+    if committed == 0 {
+        return Err(down.into_error());
+    }
+    report.problems.extend(down.told());
     empty_directory(job.scratch)?;
     report.seconds = watch.seconds();
     Ok(report)
+}
+
+/// Captures every asset of the plan whose repository has not failed.
+fn capture_all<'a>(
+    job: &BackupJob<'a>,
+    inspections: &BTreeMap<&String, Inspection>,
+    writers: &mut BTreeMap<&str, BackupWriter<'a>>,
+    down: &mut Down<'a>,
+) -> Result<Vec<AssetReport>, BackupError> {
+    let mut assets = Vec::new();
+    for outline in &job.plan.assets {
+        let source = &job.sources[&outline.name];
+        let size_bytes = inspections
+            .get(&outline.name)
+            .map(|inspection| inspection.size_bytes);
+        job.observer.event(Event::Begin {
+            name: &outline.name,
+            what: "capture",
+            size_bytes,
+        });
+        let report = match writers.get_mut(outline.repository.as_str()) {
+            Some(writer) => match capture(job, outline, &**source, writer) {
+                Ok(report) => report,
+                Err(error) => {
+                    down.add(&outline.repository, error)?;
+                    writers.remove(outline.repository.as_str());
+                    not_captured(outline)
+                }
+            },
+            None => not_captured(outline),
+        };
+        job.observer.event(Event::End {
+            name: &outline.name,
+        });
+        assets.push(report);
+    }
+    Ok(assets)
+}
+
+/// The repositories that a run has given up.
+struct Down<'a> {
+    unreachable: &'a BTreeMap<String, String>,
+    failed: Vec<(String, RepositoryError)>,
+}
+
+impl<'a> Down<'a> {
+    fn new(job: &BackupJob<'a>) -> Self {
+        Self {
+            unreachable: job.unreachable,
+            failed: Vec::new(),
+        }
+    }
+
+    /// What came of a step in a repository; none when the repository has failed. Other errors end the run.
+    fn unless_failed<T>(
+        &mut self,
+        name: &str,
+        result: Result<T, RepositoryError>,
+    ) -> Result<Option<T>, BackupError> {
+        match result {
+            Ok(value) => Ok(Some(value)),
+            Err(error) => self.add(name, in_repository(name)(error)).map(|()| None),
+        }
+    }
+
+    /// Gives a repository up when it is its storage that failed.
+    fn add(&mut self, name: &str, error: BackupError) -> Result<(), BackupError> {
+        match error {
+            BackupError::Repository {
+                source: RepositoryError::Storage(StorageError::Interrupted(error)),
+                ..
+            } => Err(error.into()),
+            BackupError::Repository {
+                source: source @ RepositoryError::Storage(_),
+                ..
+            } => {
+                tracing::warn!(repository = name, error = %error_chain(&source), "given up for this run");
+                self.failed.push((name.to_owned(), source));
+                Ok(())
+            }
+            error => Err(error),
+        }
+    }
+
+    fn is_none(&self) -> bool {
+        self.unreachable.is_empty() && self.failed.is_empty()
+    }
+
+    /// A sentence for each.
+    fn told(&self) -> impl Iterator<Item = String> {
+        let failed = self.failed.iter();
+        let failed =
+            failed.map(|(name, error)| format!("repository {name}: {}", error_chain(error)));
+        failed.chain(self.unreachable.values().cloned()).map(|why| {
+            format!("{why}. The other repositories have their part; run it again when this one works: what was stored already is used again")
+        })
+    }
+
+    fn into_error(self) -> BackupError {
+        let (name, source) = self
+            .failed
+            .into_iter()
+            .next()
+            .expect("a run without any repository is not begun");
+        BackupError::Repository { name, source }
+    }
+}
+
+fn not_captured(outline: &AssetOutline) -> AssetReport {
+    AssetReport {
+        outline: outline.clone(),
+        status: Status::Incomplete,
+        stats: AssetStats::default(),
+        seconds: 0.0,
+        facts: serde_json::Value::Null,
+        problems: vec![format!(
+            "not stored: repository {} has failed",
+            outline.repository
+        )],
+        notes: Vec::new(),
+    }
 }
 
 fn capture(

@@ -172,9 +172,7 @@ fn verify_objects(job: &VerifyJob<'_>) -> Result<Damage, RepositoryError> {
     let failure = Mutex::new(None);
     let bytes = AtomicU64::new(0);
     std::thread::scope(|scope| {
-        let workers = std::thread::available_parallelism()
-            .map_or(1, usize::from)
-            .clamp(1, 8);
+        let workers = job.repository.storage().readers().clamp(1, 8);
         for _ in 0..workers {
             scope.spawn(|| {
                 let mut block = vec![0; READ];

@@ -6,12 +6,13 @@
 mod hashing;
 pub mod index;
 mod packer;
+mod presence;
 pub mod reader;
 pub mod state;
 mod stream;
 pub mod writer;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -27,6 +28,11 @@ use crate::format::writer_key::WriterKey;
 use crate::format::{Digest, FormatError, RepositoryId, WriterId, limits};
 use crate::source::Class;
 use crate::storage::{Put, Storage, StorageError};
+
+/// How many envelopes above the known ones are read at most, in search of one that holds.
+const FORGERIES_READ: usize = 64;
+/// How many problems of one kind are told one by one.
+const PROBLEMS_TOLD: usize = 20;
 
 /// An opened repository.
 #[derive(Clone)]
@@ -64,6 +70,21 @@ pub struct Catalogue {
     pub backups: Vec<StoredEnvelope>,
     /// What does not: damaged, foreign, missing or rolled-back envelopes, a sentence each.
     pub problems: Vec<String>,
+}
+
+/// What a list of the stored objects shows.
+#[derive(Clone, Debug, Default)]
+pub struct Survey {
+    /// What all backups need, in bytes.
+    pub needed_bytes: u64,
+    /// Objects that a backup needs and that are not there.
+    pub missing: Vec<ObjectName>,
+    /// Objects that have another size than was written.
+    pub of_another_size: Vec<ObjectName>,
+    /// Objects that no backup needs: of interrupted runs, of expired backups, or somebody else's.
+    pub unneeded: u64,
+    /// Their bytes.
+    pub unneeded_bytes: u64,
 }
 
 impl Repository {
@@ -178,16 +199,73 @@ impl Repository {
         })
     }
 
-    /// The highest sequence number that a writer's chain has, whatever it holds.
-    pub fn last_sequence(&self, writer: WriterId) -> Result<u64, RepositoryError> {
-        let mut last = 0;
+    /// The sequence numbers that are taken in a writer's chain, whatever lies there.
+    pub fn taken_sequences(&self, writer: WriterId) -> Result<BTreeSet<u64>, RepositoryError> {
+        let mut taken = BTreeSet::new();
         self.storage
             .list(&format!("{}{writer}/", name::ENVELOPES), &mut |name, _| {
-                if let Some((_, sequence)) = name.envelope_parts() {
-                    last = last.max(sequence);
-                }
+                taken.extend(name.envelope_parts().map(|(_, sequence)| sequence));
             })?;
-        Ok(last)
+        Ok(taken)
+    }
+
+    /// The newest envelope of a writer that holds. What lies above it without holding is told, a sentence each.
+    ///
+    /// `known` is a number that this host has written: should somebody have put a flood of forgeries above it, only
+    /// some of them are read.
+    pub fn newest_envelope(
+        &self,
+        writer: WriterId,
+        taken: &BTreeSet<u64>,
+        known: Option<u64>,
+    ) -> Result<(Option<StoredEnvelope>, Vec<String>), RepositoryError> {
+        let mut to_read: BTreeSet<u64> = BTreeSet::new();
+        match known {
+            None => to_read.clone_from(taken),
+            Some(known) => {
+                to_read.extend(taken.range(known..).take(FORGERIES_READ));
+                to_read.extend(taken.range(known..).rev().take(FORGERIES_READ));
+            }
+        }
+        let mut problems = Vec::new();
+        for sequence in to_read.into_iter().rev() {
+            match self.envelope(&ObjectName::envelope(writer, sequence)) {
+                Ok(stored) => return Ok((Some(stored), problems)),
+                Err(error @ RepositoryError::Damaged { .. }) => {
+                    if problems.len() < PROBLEMS_TOLD {
+                        problems.push(error_chain(&error));
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok((None, problems))
+    }
+
+    /// Holds the names and sizes of the stored objects, learned by one list, against what backups need.
+    pub fn survey(&self, backups: &[StoredEnvelope]) -> Result<Survey, RepositoryError> {
+        let mut needed: BTreeMap<ObjectName, u64> = BTreeMap::new();
+        for stored in backups {
+            let objects = stored.envelope.objects.iter();
+            needed.extend(objects.map(|(object, size)| (ObjectName::object(*object), *size)));
+        }
+        let mut survey = Survey {
+            needed_bytes: needed.values().sum(),
+            ..Survey::default()
+        };
+        self.storage.list(
+            name::OBJECTS,
+            &mut |name, stat| match needed.remove(&name) {
+                Some(size) if size == stat.size_bytes => {}
+                Some(_) => survey.of_another_size.push(name),
+                None => {
+                    survey.unneeded += 1;
+                    survey.unneeded_bytes += stat.size_bytes;
+                }
+            },
+        )?;
+        survey.missing = needed.into_keys().collect();
+        Ok(survey)
     }
 
     /// Reads and checks every envelope and the chains that they form.
@@ -198,6 +276,7 @@ impl Repository {
         names.sort();
         let mut catalogue = Catalogue::default();
         let mut before: Option<(WriterId, u64, Option<Digest>)> = None;
+        let mut strangers: BTreeMap<WriterId, u64> = BTreeMap::new();
         for name in names {
             let Some((writer, sequence)) = name.envelope_parts() else {
                 catalogue
@@ -205,6 +284,11 @@ impl Repository {
                     .push(format!("{name} is not the name of an envelope"));
                 continue;
             };
+            if self.document.writer(writer).is_err() {
+                // No signature of theirs counts: nothing is gained by reading them, whatever their number.
+                *strangers.entry(writer).or_default() += 1;
+                continue;
+            }
             let last = before.filter(|(of, _, _)| *of == writer);
             let expected = last.map_or(1, |(_, sequence, _)| sequence + 1);
             if sequence != expected {
@@ -232,6 +316,16 @@ impl Repository {
                 }
                 Err(error) => return Err(error),
             }
+        }
+        let strangers = strangers.into_iter().map(|(writer, count)| {
+            format!("{count} envelopes of writer {writer}, who may not write here: somebody else put them there")
+        });
+        // In front of what may be many.
+        catalogue.problems.splice(0..0, strangers);
+        let more = catalogue.problems.len().saturating_sub(PROBLEMS_TOLD);
+        if more > 0 {
+            catalogue.problems.truncate(PROBLEMS_TOLD);
+            catalogue.problems.push(format!("and {more} problems more"));
         }
         Ok(catalogue)
     }

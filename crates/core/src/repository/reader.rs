@@ -388,9 +388,7 @@ impl PackedWriting<'_, '_> {
         let stop = AtomicBool::new(false);
         let (done, finished) = unbounded();
         std::thread::scope(|scope| {
-            let workers = std::thread::available_parallelism()
-                .map_or(1, usize::from)
-                .clamp(1, 4);
+            let workers = self.reader.repository.storage().readers().clamp(1, 4);
             for _ in 0..workers.min(packs.len()) {
                 let done = done.clone();
                 scope.spawn({

@@ -11,9 +11,10 @@ use zeroize::Zeroizing;
 use super::hashing::StreamHasher;
 use super::index::{ArtifactId, ChunkId, Index, StoredObject};
 use super::packer::{Frame, FrameChunk, FramePlaces, Packer, SealedPack};
+use super::presence::Presence;
 use super::state::{EpochState, Head, WriterState};
 use super::stream::AssetSink;
-use super::{Repository, RepositoryError, error_chain};
+use super::{Repository, RepositoryError};
 use crate::cancel::Cancel;
 use crate::clock::{Clock, whole_seconds};
 use crate::format::envelope::{Envelope, EnvelopeAsset, EnvelopeEpoch, Scope, Status};
@@ -68,6 +69,7 @@ pub struct BackupWriter<'a> {
     objects: BTreeMap<Digest, u64>,
     /// Packs of the index: whether the storage still has them.
     present: HashMap<u32, bool>,
+    presence: Presence,
     /// Numbers of packs in the manifest.
     numbered: HashMap<u32, i32>,
     /// The frame that each open stream fills: its chunks lie together, so that a restore of it decodes little else.
@@ -162,6 +164,7 @@ impl<'a> BackupWriter<'a> {
             notes: Vec::new(),
             objects: BTreeMap::new(),
             present: HashMap::new(),
+            presence: Presence::default(),
             numbered: HashMap::new(),
             frames: BTreeMap::new(),
             spare: Vec::new(),
@@ -272,10 +275,11 @@ impl<'a> BackupWriter<'a> {
 
     /// Whether an object is there with its size; says so when it is not.
     pub(super) fn is_stored(&mut self, object: StoredObject) -> Result<bool, RepositoryError> {
-        let name = ObjectName::object(object.digest);
-        let stat = self.repository.storage().stat(&name)?;
-        let stored = stat.is_some_and(|stat| stat.size_bytes == object.size_bytes);
+        let storage = self.repository.storage();
+        let size_bytes = self.presence.size_bytes(storage, object.digest)?;
+        let stored = size_bytes == Some(object.size_bytes);
         if !stored {
+            let name = ObjectName::object(object.digest);
             self.notes.push(format!(
                 "object {name} is missing from the repository or has another size; \
                  what it held is stored anew, older backups that need it are damaged"
@@ -354,6 +358,8 @@ impl<'a> BackupWriter<'a> {
         });
         let number = self.index.add_pack(pack.object, chunks)?;
         self.present.insert(number, true);
+        self.presence
+            .note(pack.object.digest, pack.object.size_bytes);
         for frame in &pack.frames {
             self.places.insert(frame.number, (number, frame.begin));
             for chunk in &frame.chunks {
@@ -473,6 +479,7 @@ impl<'a> BackupWriter<'a> {
         self.repository
             .storage()
             .put(&ObjectName::object(object.digest), body)?;
+        self.presence.note(object.digest, object.size_bytes);
         self.index.add_artifact(id, object)?;
         self.objects.insert(object.digest, object.size_bytes);
         self.stats.new_chunk_bytes += content_bytes;
@@ -578,15 +585,10 @@ impl SealedBackup<'_> {
     pub fn last_run(&self) -> Result<u64, RepositoryError> {
         let here = self.state.head(self.repository.document().repository)?;
         let writer = self.key.signing.id();
-        let last = self.repository.last_sequence(writer)?;
-        let there = match last {
-            0 => 0,
-            // A damaged last envelope is reported by `commit`; its run is not known.
-            sequence => self
-                .repository
-                .envelope(&ObjectName::envelope(writer, sequence))
-                .map_or(0, |stored| stored.envelope.run),
-        };
+        let taken = self.repository.taken_sequences(writer)?;
+        let known = here.as_ref().map(|head| head.sequence);
+        let (there, _) = self.repository.newest_envelope(writer, &taken, known)?;
+        let there = there.map_or(0, |stored| stored.envelope.run);
         Ok(here.map_or(0, |head| head.run).max(there))
     }
 
@@ -644,43 +646,49 @@ impl SealedBackup<'_> {
         })
     }
 
-    /// The next sequence number and the digest of the envelope before it, as this host remembers it.
+    /// The next free sequence number, and the digest of the newest envelope that holds or that this host remembers.
+    ///
+    /// What somebody else put into the chain is told and passed over: it stops no backup.
     fn next_link(
         &self,
         problems: &mut Vec<String>,
     ) -> Result<(u64, Option<Digest>), RepositoryError> {
         let writer = self.key.signing.id();
-        let last = self.repository.last_sequence(writer)?;
+        let taken = self.repository.taken_sequences(writer)?;
         let head = self.state.head(self.repository.document().repository)?;
-        if let Some(head) = head.as_ref().filter(|head| head.sequence > last) {
-            problems.push(format!(
-                "the repository's history was rolled back: its newest envelope is {last}, \
-                 this host has written {}",
-                head.sequence
-            ));
-            return Ok((head.sequence + 1, Some(head.digest)));
-        }
-        if last == 0 {
-            return Ok((1, None));
-        }
-        let name = ObjectName::envelope(writer, last);
-        let bytes = self.repository.storage().get(&name, limits::DOCUMENT_MAX)?;
-        let mut digest = Digest::of(&bytes);
-        match head.filter(|head| head.sequence == last) {
-            Some(head) if head.digest == digest => {}
-            Some(head) => {
+        let known = head.as_ref().map(|head| head.sequence);
+        let (newest, forged) = self.repository.newest_envelope(writer, &taken, known)?;
+        problems.extend(forged);
+        let last = taken.last().copied().unwrap_or(0);
+        let (before, previous) = match (head, newest) {
+            (Some(head), _) if head.sequence > last => {
                 problems.push(format!(
-                    "{name} is not the envelope that this host has written"
+                    "the repository's history was rolled back: its newest envelope is {last}, \
+                     this host has written {}",
+                    head.sequence
                 ));
-                digest = head.digest;
+                (head.sequence, Some(head.digest))
             }
-            // Newer than what this host remembers: its state was lost, or somebody put it there.
-            None => {
-                if let Err(error) = Envelope::open(&bytes, &name, self.repository.document()) {
-                    problems.push(error_chain(&RepositoryError::damaged(&name, error)));
+            // Newer than what this host remembers: its state was lost.
+            (Some(head), Some(newest)) if newest.envelope.sequence > head.sequence => {
+                (newest.envelope.sequence, Some(newest.digest))
+            }
+            (Some(head), newest) => {
+                if newest.is_none_or(|newest| newest.digest != head.digest) {
+                    problems.push(format!(
+                        "{} is not the envelope that this host has written",
+                        ObjectName::envelope(writer, head.sequence)
+                    ));
                 }
+                (head.sequence, Some(head.digest))
             }
+            (None, Some(newest)) => (newest.envelope.sequence, Some(newest.digest)),
+            (None, None) => (0, None),
+        };
+        let mut free = before + 1;
+        while taken.contains(&free) {
+            free += 1;
         }
-        Ok((last + 1, Some(digest)))
+        Ok((free, previous))
     }
 }

@@ -179,6 +179,7 @@ impl World {
             tool: "test",
             sources: &ASSETS.into_iter().map(source).chain([databases]).collect(),
             repositories: &BTreeMap::from([("all".to_owned(), place)]),
+            unreachable: &BTreeMap::new(),
             key: &self.key,
             scratch: &self.path("scratch"),
             clock: &self.clock,

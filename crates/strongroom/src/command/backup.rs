@@ -49,6 +49,8 @@ pub(crate) fn take(session: &Session<'_>, plan: &BackupPlan) -> Result<BackupRep
     let key = session.writer_key()?;
     let _lock = session.lock()?;
     let mut repositories = BTreeMap::new();
+    let mut unreachable = BTreeMap::new();
+    let mut first = None;
     for name in &plan.repositories {
         let config = &session.config.repositories[name];
         let sealing = Sealing {
@@ -56,7 +58,16 @@ pub(crate) fn take(session: &Session<'_>, plan: &BackupPlan) -> Result<BackupRep
             keys: config.open_recipients()?,
             epoch_days: config.epoch_days,
         };
-        let repository = session.repository(config)?;
+        let repository = match session.repository(config) {
+            Ok(repository) => repository,
+            // Down, not misused: the other repositories get their part.
+            Err(failure) if failure.is_of_storage() => {
+                unreachable.insert(name.clone(), failure.message.clone());
+                first.get_or_insert(failure);
+                continue;
+            }
+            Err(failure) => return Err(failure),
+        };
         let state = session.state(name);
         repositories.insert(
             name.clone(),
@@ -67,6 +78,9 @@ pub(crate) fn take(session: &Session<'_>, plan: &BackupPlan) -> Result<BackupRep
             },
         );
     }
+    if let Some(failure) = first.filter(|_| repositories.is_empty()) {
+        return Err(failure);
+    }
     let around = session.around;
     let progress = Progress::new(&around.report);
     let job = BackupJob {
@@ -75,6 +89,7 @@ pub(crate) fn take(session: &Session<'_>, plan: &BackupPlan) -> Result<BackupRep
         tool: TOOL,
         sources: &session.sources(),
         repositories: &repositories,
+        unreachable: &unreachable,
         key: &key,
         scratch: &session.scratch(),
         clock: &around.clock,

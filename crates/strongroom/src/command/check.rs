@@ -162,18 +162,23 @@ fn opened(
         .iter()
         .max_by_key(|stored| stored.envelope.run);
     let newest = newest.map(|stored| (stored.envelope.label.clone(), stored.envelope.started));
-    let mut rolled_back_from = None;
+    let (mut rolled_back_from, mut newer_than_written) = (None, None);
     if let Some(writer) = writer
         && let Some(head) = session.state(&config.name).head(document.repository)?
-        && head.sequence > repository.last_sequence(writer)?
     {
-        rolled_back_from = Some(head.sequence);
+        let own = catalogue.backups.iter().map(|stored| &stored.envelope);
+        let own = own.filter(|envelope| envelope.writer == writer);
+        let newest = own.map(|envelope| envelope.sequence).max().unwrap_or(0);
+        rolled_back_from = (head.sequence > newest).then_some(head.sequence);
+        newer_than_written = (head.sequence < newest).then_some((head.sequence, newest));
     }
     Ok(OpenedSeen {
         recipients_agree: configured == document.recipients.iter().collect(),
         writer_known: writer.is_none_or(|writer| document.writer(writer).is_ok()),
         history_problems: catalogue.problems,
         rolled_back_from,
+        newer_than_written,
+        objects: repository.survey(&catalogue.backups)?,
         backups: (catalogue.backups.len(), newest),
         room: repository.storage().free_space()?,
     })

@@ -132,7 +132,7 @@ fn errors_are_documents_too() {
             assert!(error[field].is_string(), "{arguments:?}: {error}");
         }
     }
-    std::fs::remove_dir_all(host.path("repo/offsite")).expect("removes");
+    std::fs::remove_dir_all(host.path("repo")).expect("removes");
     let gone = host.run(&["backup", "--json"]).exits(10).document();
     assert_eq!(gone["error"]["code"], "no-repository");
     host.run(&["list"]).exits(10).says("hint:");

@@ -18,3 +18,4 @@ mod repository_damage;
 mod restore_faults;
 mod servers;
 mod snapshot;
+mod stolen;

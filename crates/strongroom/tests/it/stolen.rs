@@ -1,0 +1,133 @@
+//! A repository that is down, and one that somebody with the storage's credentials has written to.
+
+use std::path::PathBuf;
+
+use crate::fixture::{Host, copy_tree, write};
+
+/// The directory of this host's envelopes in a repository.
+fn chain(host: &Host, repository: &str) -> PathBuf {
+    let envelopes = host.path(repository).join("envelopes");
+    let mut writers = std::fs::read_dir(envelopes).expect("envelopes");
+    writers.next().expect("a writer").expect("reads").path()
+}
+
+#[test]
+fn a_repository_that_is_down_does_not_stop_the_others() {
+    let host = Host::new();
+    host.backup();
+    host.insert(1000, 5);
+    let (there, away) = (host.path("repo/keysafe"), host.path("repo/away"));
+    std::fs::rename(&there, &away).expect("is unmounted");
+    let run = host.run(&["backup", "--json"]).exits(3);
+    let document = run.document();
+    assert_eq!(document["status"], "incomplete");
+    let problems = document["problems"].to_string();
+    assert!(problems.contains("repository keysafe"), "{problems}");
+    let label = document["label"].as_str().expect("a label");
+    host.run(&["list"]).exits(10).says("keysafe").says("hint:");
+
+    std::fs::rename(&away, &there).expect("is mounted again");
+    // What the other repository got is there, and counts as incomplete.
+    let listed = host.run(&["list", "--json"]).exits(0).document();
+    let backups = listed["backups"].as_array().expect("a list");
+    let run = backups.iter().find(|backup| backup["label"] == label);
+    assert_eq!(run.expect("is listed")["status"], "incomplete");
+    let next = host.backup();
+    host.restore_to(&next, "out").exits(0);
+    assert_eq!(host.restored("out"), host.contents());
+}
+
+#[test]
+fn all_repositories_down_is_an_error() {
+    let host = Host::new();
+    host.backup();
+    std::fs::rename(host.path("repo"), host.path("away")).expect("is unmounted");
+    host.run(&["backup"]).exits(10).says("hint:");
+}
+
+#[test]
+fn forged_envelopes_are_told_and_stop_no_backup() {
+    let host = Host::new();
+    let first = host.backup();
+    let chain = chain(&host, "repo/offsite");
+    let real = std::fs::read(chain.join("0000000001.json")).expect("reads");
+    write(&chain.join("0000000002.json"), &real);
+    write(&chain.join("0000000003.json"), b"{}");
+    for number in 0..200_u64 {
+        write(
+            &chain.join(format!("{:010}.json", 9_999_999_999 - number)),
+            b"garbage",
+        );
+    }
+    let stranger = chain.with_file_name("00112233445566ff");
+    std::fs::create_dir(&stranger).expect("creates");
+    for number in 1..300 {
+        write(&stranger.join(format!("{number:010}.json")), &real);
+    }
+    host.run(&["check"])
+        .exits(3)
+        .says("history-unbroken")
+        .says("299 envelopes of writer 00112233445566ff")
+        .says("problems more");
+    host.insert(1000, 5);
+    let document = host.run(&["backup", "--json"]).exits(3).document();
+    assert_eq!(document["status"], "complete");
+    assert!(!document["problems"].as_array().expect("a list").is_empty());
+    let second = document["label"].as_str().expect("a label").to_owned();
+    host.restore_to(&second, "out").exits(0);
+    assert_eq!(host.restored("out"), host.contents());
+    host.restore_to(&first, "first").exits(0);
+    // The next one continues the envelope that holds, whatever lies between.
+    host.run(&["backup"]).exits(3);
+    let third = std::fs::read_to_string(chain.join("0000000005.json"));
+    assert!(third.is_ok(), "the numbers that are free are used");
+}
+
+#[test]
+fn a_writer_key_used_elsewhere_is_told() {
+    let host = Host::new();
+    host.backup();
+    copy_tree(&host.path("host/state"), &host.path("state before"));
+    host.backup();
+    host.run(&["check"]).exits(0);
+    copy_tree(&host.path("state before"), &host.path("host/state"));
+    host.run(&["check"])
+        .exits(3)
+        .says("history-unbroken")
+        .says("envelope 2 with its signature");
+    host.backup();
+    host.run(&["check"]).exits(0);
+}
+
+#[test]
+fn objects_that_were_taken_away_cut_or_added_are_told() {
+    let host = Host::new();
+    host.backup();
+    let objects = host.path("repo/offsite/objects");
+    let mut files: Vec<PathBuf> = Vec::new();
+    for room in std::fs::read_dir(&objects).expect("reads") {
+        let room = room.expect("reads").path();
+        let inside = std::fs::read_dir(room).expect("reads");
+        files.extend(inside.map(|file| file.expect("reads").path()));
+    }
+    files.sort();
+    let cut = std::fs::OpenOptions::new()
+        .write(true)
+        .open(&files[0])
+        .expect("opens");
+    cut.set_len(10).expect("cuts");
+    std::fs::remove_file(&files[1]).expect("removes");
+    let flood =
+        std::fs::File::create_new(objects.join("00").join(format!("{}.age", "00".repeat(32))));
+    let flood = flood.or_else(|_| {
+        std::fs::create_dir_all(objects.join("00"))?;
+        std::fs::File::create_new(objects.join("00").join(format!("{}.age", "00".repeat(32))))
+    });
+    flood.expect("creates").set_len(1 << 30).expect("a hole");
+    host.run(&["check"])
+        .exits(3)
+        .says("objects-there")
+        .says("1 objects that backups need are missing")
+        .says("1 objects that backups need have another size")
+        .says("belong to no backup");
+}
