@@ -85,6 +85,14 @@ pub(crate) enum Command {
     Man(command::man::ManArgs),
 }
 
+/// From where backups are read.
+#[derive(Args, Default)]
+pub(crate) struct CopyOptions {
+    /// Read this copy in place of the repository that it copies; may be given several times
+    #[arg(long, value_name = "COPY")]
+    pub(crate) from: Vec<String>,
+}
+
 /// Which identities open a backup.
 #[derive(Args, Default)]
 pub(crate) struct IdentityOptions {

@@ -24,7 +24,7 @@ use strongroom_core::source::{CaptureError, Source};
 use strongroom_core::storage::Storage;
 use zeroize::Zeroizing;
 
-use crate::cli::{Global, IdentityOptions};
+use crate::cli::{CopyOptions, Global, IdentityOptions};
 use crate::config::{AssetConfig, Config, RepositoryConfig, Settings};
 use crate::environment::Environment;
 use crate::failure::{Exit, Failure, io};
@@ -64,6 +64,17 @@ impl Surroundings {
             config,
             around: self,
         })
+    }
+
+    /// Reads the configuration, with copies in the place of the repositories that they copy.
+    pub(crate) fn session_reading(&self, copies: &CopyOptions) -> Result<Session<'_>, Failure> {
+        let mut session = self.session()?;
+        for name in &copies.from {
+            let copy = session.copy(name)?.clone();
+            let original = copy.document_name().to_owned();
+            session.config.repositories.insert(original, copy);
+        }
+        Ok(session)
     }
 
     /// The identities that a command was given: by option, by environment, as credentials of systemd, or typed.
@@ -131,6 +142,35 @@ pub(crate) struct Session<'s> {
 }
 
 impl Session<'_> {
+    /// The copy of that name.
+    pub(crate) fn copy(&self, name: &str) -> Result<&RepositoryConfig, Failure> {
+        let copies = &self.config.copies;
+        copies.get(name).ok_or_else(|| {
+            let message = if self.config.repositories.contains_key(name) {
+                format!("{name:?} is no copy, backups are written to it")
+            } else {
+                format!("there is no copy {name:?}")
+            };
+            let names: Vec<&str> = copies.keys().map(String::as_str).collect();
+            let known = match names.as_slice() {
+                [] => "The configuration has no copy: a table [repository.NAME] with copy_of = \"...\" makes one.".to_owned(),
+                names => format!("The configuration has these copies: {}.", names.join(", ")),
+            };
+            Failure::usage(message).hint(known)
+        })
+    }
+
+    /// The repository or copy of that name.
+    pub(crate) fn any_repository(&self, name: &str) -> Result<&RepositoryConfig, Failure> {
+        let config = &self.config;
+        config.any_repository(name).ok_or_else(|| {
+            let all = config.repositories.keys().chain(config.copies.keys());
+            let names: Vec<&str> = all.map(String::as_str).collect();
+            Failure::usage(format!("there is no repository {name:?}"))
+                .hint(format!("The configuration has these: {}.", names.join(", ")))
+        })
+    }
+
     /// Takes the lock under which this host changes anything.
     pub(crate) fn lock(&self) -> Result<RunLock, Failure> {
         Ok(RunLock::acquire(&self.config.writer.state_dir)?)
@@ -196,13 +236,13 @@ impl Session<'_> {
             Failure::from(error).context(format_args!("repository {}", config.name))
         })?;
         let document = repository.document();
-        if document.name != config.name || document.deployment != self.config.deployment.name {
+        if document.name != config.document_name() || document.deployment != self.config.deployment.name {
             let message = format!(
                 "{} is the repository {:?} of deployment {:?}, the configuration calls it {:?} of {:?}",
                 config.url,
                 document.name,
                 document.deployment,
-                config.name,
+                config.document_name(),
                 self.config.deployment.name
             );
             return Err(Failure::new(Exit::Refused, "other-repository", message)
@@ -249,8 +289,10 @@ impl Session<'_> {
         }
     }
 
-    /// What this host remembers of a repository.
+    /// What this host remembers of a repository, or of the copy that is read in its place.
     pub(crate) fn state(&self, name: &str) -> WriterState {
+        let read = self.config.repositories.get(name);
+        let name = read.map_or(name, |config| &config.name);
         WriterState::open(&self.config.writer.state_dir, name)
     }
 

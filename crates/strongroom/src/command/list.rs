@@ -8,17 +8,21 @@ use strongroom_core::format::Label;
 use strongroom_core::format::envelope::{Scope, Status};
 use strongroom_core::repository::state::Verified;
 
+use crate::cli::CopyOptions;
 use crate::failure::{Exit, Failure};
 use crate::report::{bytes, table, when};
 use crate::runs::{Run, Runs};
 use crate::session::{Session, Surroundings};
 
 /// Arguments of `list`.
-#[derive(Args)]
-pub(crate) struct ListArgs {}
+#[derive(Args, Default)]
+pub(crate) struct ListArgs {
+    #[command(flatten)]
+    copies: CopyOptions,
+}
 
-pub(crate) fn run(_: &ListArgs, around: &Surroundings) -> Result<Exit, Failure> {
-    let session = around.session()?;
+pub(crate) fn run(args: &ListArgs, around: &Surroundings) -> Result<Exit, Failure> {
+    let session = around.session_reading(&args.copies)?;
     let (repositories, failures) = session.reachable_repositories();
     let runs = Runs::read(&session, &repositories)?;
     let verified = verified(&session)?;

@@ -50,8 +50,10 @@ pub(crate) struct Config {
     pub(crate) deployment: Deployment,
     /// What this host writes with.
     pub(crate) writer: Writer,
-    /// The repositories by name; at least one.
+    /// The repositories that backups go to, by name; at least one.
     pub(crate) repositories: BTreeMap<String, RepositoryConfig>,
+    /// Copies of them, by name; no backup is ever written there.
+    pub(crate) copies: BTreeMap<String, RepositoryConfig>,
     /// The assets in the order of the file; at least one.
     pub(crate) assets: Vec<AssetConfig>,
 }
@@ -97,9 +99,16 @@ pub(crate) struct RepositoryConfig {
     pub(crate) allow_shared_recipient: bool,
     /// Why.
     pub(crate) shared_recipient_reason: Option<String>,
+    /// The repository that this one is a copy of.
+    pub(crate) copy_of: Option<String>,
 }
 
 impl RepositoryConfig {
+    /// The name in the repository's own document: a copy has that of its original.
+    pub(crate) fn document_name(&self) -> &str {
+        self.copy_of.as_ref().unwrap_or(&self.name)
+    }
+
     /// Whether assets of this class may go there.
     pub(crate) fn accepts(&self, class: Class) -> bool {
         self.accepts.contains(&class)
@@ -209,6 +218,13 @@ impl Config {
                 all.find(|repository| repository.accepts(asset.class))
             })
             .expect("each asset was checked to have exactly one repository")
+    }
+
+    /// The repository or copy of that name.
+    pub(crate) fn any_repository(&self, name: &str) -> Option<&RepositoryConfig> {
+        self.repositories
+            .get(name)
+            .or_else(|| self.copies.get(name))
     }
 
     /// The asset of that name.

@@ -14,7 +14,7 @@ use super::repository::{self, ParsedRepository};
 use super::section::Section;
 use super::suggest::did_you_mean;
 use super::syntax::report_syntax;
-use super::{Deployment, VERSION, Writer};
+use super::{Deployment, EPOCH_DAYS_DEFAULT, VERSION, Writer};
 
 /// What the tables say, each on its own. `None` stands for what was missing or refused, and reported.
 pub(super) struct Parsed {
@@ -37,17 +37,24 @@ pub(super) fn parse(problems: &Problems<'_>, directory: &Path) -> Option<Parsed>
     {
         return None;
     }
+    let tables = root.tables("repository");
+    let epoch_days = |original: &str| {
+        let found = tables.iter().find(|(_, name, _, _)| *name == original);
+        found.map_or(EPOCH_DAYS_DEFAULT, |(_, _, _, table)| {
+            repository::epoch_days_of(table)
+        })
+    };
     let parsed = Parsed {
         deployment: deployment(&root, problems),
         writer: writer(&root, problems, directory),
-        repositories: root
-            .tables("repository")
-            .into_iter()
+        repositories: tables
+            .iter()
+            .cloned()
             .map(|(place, name, span, table)| {
                 let label = format!("repository \"{name}\"");
                 let section = Section::new(label, span, table, problems);
                 check_name(&section, &place, name);
-                repository::read(section, name, problems, directory)
+                repository::read(section, name, problems, directory, epoch_days)
             })
             .collect(),
         assets: root

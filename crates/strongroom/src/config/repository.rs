@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use strongroom_core::source::Class;
 use toml::Spanned;
+use toml::de::DeTable;
 
 use super::error::Problems;
 use super::location::resolve;
@@ -16,6 +17,16 @@ use super::{EPOCH_DAYS_DEFAULT, RepositoryConfig};
 
 const RECIPIENTS_HINT: &str = "Write recipients = [\"age1...\"] with what `strongroom identity new --out FILE` prints, or recipients_file = \"FILE\".";
 
+/// Keys that a copy does not have.
+const DECIDED_BY_THE_ORIGINAL: [&str; 6] = [
+    "recipients",
+    "recipients_file",
+    "accepts",
+    "epoch_days",
+    "allow_shared_recipient",
+    "shared_recipient_reason",
+];
+
 /// A repository, with the places that later faults are reported at.
 pub(super) struct ParsedRepository {
     pub(super) name: String,
@@ -26,6 +37,7 @@ pub(super) struct ParsedRepository {
     pub(super) allow_shared: Option<Range<usize>>,
     pub(super) reason: Option<String>,
     pub(super) epoch_days: u32,
+    pub(super) copy_of: Option<Spanned<String>>,
 }
 
 /// A recipient, and where it stands: a file, a line and a column.
@@ -39,6 +51,7 @@ pub(super) struct ParsedRecipient {
 impl ParsedRepository {
     /// The finished configuration, if nothing is missing.
     pub(super) fn finish(self, problems: &Problems<'_>) -> Option<RepositoryConfig> {
+        let accepts = self.accepts?.into_inner();
         let place = self.place?;
         Some(RepositoryConfig {
             line: problems.line(self.header.start),
@@ -48,10 +61,30 @@ impl ParsedRepository {
             expirer: place.expirer,
             restorer: place.restorer,
             recipients: self.recipients.into_iter().map(|one| one.text).collect(),
-            accepts: self.accepts?.into_inner(),
+            accepts,
             epoch_days: self.epoch_days,
             allow_shared_recipient: self.allow_shared.is_some(),
             shared_recipient_reason: self.reason,
+            copy_of: None,
+        })
+    }
+
+    /// The finished configuration of a copy: everything but its place is that of the original.
+    pub(super) fn finish_copy(
+        self,
+        original: &RepositoryConfig,
+        problems: &Problems<'_>,
+    ) -> Option<RepositoryConfig> {
+        let place = self.place?;
+        Some(RepositoryConfig {
+            line: problems.line(self.header.start),
+            name: self.name,
+            url: place.url.into_inner(),
+            storage: place.settings,
+            expirer: place.expirer,
+            restorer: place.restorer,
+            copy_of: Some(original.name.clone()),
+            ..original.clone()
         })
     }
 }
@@ -62,7 +95,12 @@ pub(super) fn read(
     name: &str,
     problems: &Problems<'_>,
     directory: &Path,
+    original_epoch_days: impl Fn(&str) -> u32,
 ) -> ParsedRepository {
+    if let Some(original) = section.string("copy_of") {
+        let epoch_days = original_epoch_days(original.get_ref());
+        return read_copy(section, name, original, directory, epoch_days);
+    }
     let recipients = recipients(&section, problems, directory);
     let accepts = accepts(&section);
     let allow_shared = section.boolean("allow_shared_recipient");
@@ -112,7 +150,56 @@ pub(super) fn read(
         allow_shared: allow_shared.map(|allow| allow.span()),
         reason: reason.map(Spanned::into_inner),
         epoch_days,
+        copy_of: None,
     }
+}
+
+/// Reads the table of a copy: its place, and nothing that the original decides.
+fn read_copy(
+    section: Section<'_, '_>,
+    name: &str,
+    original: Spanned<String>,
+    directory: &Path,
+    epoch_days: u32,
+) -> ParsedRepository {
+    for key in DECIDED_BY_THE_ORIGINAL {
+        if let Some(value) = section.value(key) {
+            section.report(
+                &value.span(),
+                format!("\"{key}\" is given, and this is a copy"),
+                format!(
+                    "A copy holds the same bytes as \"{}\" and is sealed as that is; take the key out.",
+                    original.get_ref().escape_debug()
+                ),
+            );
+        }
+    }
+    let around = Surrounding {
+        directory,
+        epoch_days,
+    };
+    let place = place::read(&section, around);
+    let header = section.span();
+    section.finish();
+    ParsedRepository {
+        name: name.to_owned(),
+        header,
+        place,
+        recipients: Vec::new(),
+        accepts: None,
+        allow_shared: None,
+        reason: None,
+        epoch_days,
+        copy_of: Some(original),
+    }
+}
+
+/// How long the epochs of a repository last, as far as its table can be read.
+pub(super) fn epoch_days_of(table: &DeTable<'_>) -> u32 {
+    let days = table.get("epoch_days");
+    let days = days.and_then(|days| days.get_ref().as_integer());
+    let days = days.and_then(|days| u32::from_str_radix(days.as_str(), days.radix()).ok());
+    days.unwrap_or(EPOCH_DAYS_DEFAULT)
 }
 
 fn accepts(section: &Section<'_, '_>) -> Option<Spanned<Vec<Class>>> {

@@ -15,16 +15,22 @@ use super::{Config, Settings};
 
 /// Checks the whole, and makes a configuration of it when nothing was found, now or before.
 pub(super) fn validate(
-    parsed: Parsed,
+    mut parsed: Parsed,
     problems: &Problems<'_>,
     directory: &Path,
 ) -> Option<Config> {
-    at_least_one(&parsed, problems);
     urls_differ(&parsed.repositories, problems);
+    let (copies, originals) = std::mem::take(&mut parsed.repositories)
+        .into_iter()
+        .partition(|repository| repository.copy_of.is_some());
+    parsed.repositories = originals;
+    at_least_one(&parsed, problems);
+    copies_have_originals(&copies, &parsed.repositories, problems);
     sealing_works(&parsed.repositories, problems);
     databases_and_secrets_are_apart(&parsed.repositories, problems);
     for asset in &parsed.assets {
-        one_repository(asset, &parsed.repositories, problems);
+        not_to_a_copy(asset, &copies, problems);
+        one_repository(asset, &parsed.repositories, &copies, problems);
     }
     paths_are_not_shared(&parsed.assets, problems);
     databases_are_not_shared(&parsed.assets, problems);
@@ -36,6 +42,13 @@ pub(super) fn validate(
         let repository = repository.finish(problems)?;
         repositories.insert(repository.name.clone(), repository);
     }
+    let mut finished = BTreeMap::new();
+    for copy in copies {
+        let original = copy.copy_of.as_ref().map(|name| name.get_ref().as_str())?;
+        let original = repositories.get(original)?;
+        let copy = copy.finish_copy(original, problems)?;
+        finished.insert(copy.name.clone(), copy);
+    }
     let assets = parsed.assets.into_iter();
     Some(Config {
         file: problems.file().to_owned(),
@@ -43,6 +56,7 @@ pub(super) fn validate(
         deployment: parsed.deployment?,
         writer: parsed.writer?,
         repositories,
+        copies: finished,
         assets: assets
             .map(|asset| asset.finish(problems))
             .collect::<Option<_>>()?,
@@ -88,6 +102,60 @@ fn urls_differ(repositories: &[ParsedRepository], problems: &Problems<'_>) {
                 "Two repositories cannot share a directory; give one of them its own.",
             );
         }
+    }
+}
+
+fn copies_have_originals(
+    copies: &[ParsedRepository],
+    originals: &[ParsedRepository],
+    problems: &Problems<'_>,
+) {
+    let names: Vec<&str> = originals.iter().map(|one| one.name.as_str()).collect();
+    for copy in copies {
+        let Some(original) = &copy.copy_of else {
+            continue;
+        };
+        let text = original.get_ref().as_str();
+        if names.contains(&text) {
+            continue;
+        }
+        let report = |what: String, hint: String| {
+            let label = format!("repository \"{}\": {what}", copy.name);
+            problems.report(&original.span(), label, hint);
+        };
+        if copies.iter().any(|other| other.name == text) {
+            report(
+                format!("\"{}\" is a copy itself", text.escape_debug()),
+                "Name the repository that backups are written to.".to_owned(),
+            );
+        } else {
+            report(
+                format!("there is no repository \"{}\"", text.escape_debug()),
+                did_you_mean(text, &names),
+            );
+        }
+    }
+}
+
+/// Backups go to originals; what they hold reaches a copy by `strongroom copy`.
+fn not_to_a_copy(asset: &ParsedAsset, copies: &[ParsedRepository], problems: &Problems<'_>) {
+    let Some(name) = &asset.repository else {
+        return;
+    };
+    let copy = copies.iter().find(|copy| copy.name == *name.get_ref());
+    if let Some(original) = copy.and_then(|copy| copy.copy_of.as_ref()) {
+        problems.report(
+            &name.span(),
+            format!(
+                "asset \"{}\": repository \"{}\" is a copy",
+                asset.name,
+                name.get_ref().escape_debug()
+            ),
+            format!(
+                "Backups go to \"{}\"; `strongroom copy` brings them to its copy.",
+                original.get_ref().escape_debug()
+            ),
+        );
     }
 }
 
@@ -175,7 +243,12 @@ fn databases_and_secrets_are_apart(repositories: &[ParsedRepository], problems: 
 
 const SHARED_HINT: &str = "Use another recipient for the keys, in another repository; or write allow_shared_recipient = true and shared_recipient_reason = \"...\".";
 
-fn one_repository(asset: &ParsedAsset, repositories: &[ParsedRepository], problems: &Problems<'_>) {
+fn one_repository(
+    asset: &ParsedAsset,
+    repositories: &[ParsedRepository],
+    copies: &[ParsedRepository],
+    problems: &Problems<'_>,
+) {
     let report = |span, what: String, hint: String| {
         problems.report(span, format!("asset \"{}\": {what}", asset.name), hint);
     };
@@ -192,7 +265,9 @@ fn one_repository(asset: &ParsedAsset, repositories: &[ParsedRepository], proble
             .map(|one| one.name.as_str())
             .collect::<Vec<_>>()
     };
+    let is_copy = |name: &str| copies.iter().any(|copy| copy.name == name);
     match (&asset.repository, &asset.class) {
+        (Some(name), _) if is_copy(name.get_ref()) => {}
         (Some(name), _) if !names.contains(&name.get_ref().as_str()) => {
             let text = name.get_ref();
             let what = format!("there is no repository \"{}\"", text.escape_debug());
