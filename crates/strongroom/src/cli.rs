@@ -85,12 +85,15 @@ pub(crate) enum Command {
     Man(command::man::ManArgs),
 }
 
-/// From where backups are read.
+/// From where backups are read, and as of when.
 #[derive(Args, Default)]
-pub(crate) struct CopyOptions {
+pub(crate) struct ReadOptions {
     /// Read this copy in place of the repository that it copies; may be given several times
     #[arg(long, value_name = "COPY")]
     pub(crate) from: Vec<String>,
+    /// Read the repositories as they were at this time, such as 2026-11-20T08:00:00Z; for storages that keep versions
+    #[arg(long, value_name = "TIME")]
+    pub(crate) as_of: Option<jiff::Timestamp>,
 }
 
 /// Which identities open a backup.

@@ -122,7 +122,13 @@ impl Runs {
             let named = |problem| format!("repository {name}: {problem}");
             problems.extend(catalogue.problems.into_iter().map(named));
             let head = session.state(name).head(repository.document().repository);
-            if let Some(head) = head.map_err(context)? {
+            // What is newer than the time that is looked at is not missing.
+            let is_now = session
+                .config
+                .repositories
+                .get(name)
+                .is_none_or(|one| one.storage.as_of.is_none());
+            if let Some(head) = head.map_err(context)?.filter(|_| is_now) {
                 problems.extend(rolled_back(&head, &catalogue.backups).map(named));
             }
             for stored in catalogue.backups {

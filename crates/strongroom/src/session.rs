@@ -24,7 +24,7 @@ use strongroom_core::source::{CaptureError, Source};
 use strongroom_core::storage::Storage;
 use zeroize::Zeroizing;
 
-use crate::cli::{CopyOptions, Global, IdentityOptions};
+use crate::cli::{Global, IdentityOptions, ReadOptions};
 use crate::config::{AssetConfig, Config, RepositoryConfig, Settings};
 use crate::environment::Environment;
 use crate::failure::{Exit, Failure, io};
@@ -66,13 +66,16 @@ impl Surroundings {
         })
     }
 
-    /// Reads the configuration, with copies in the place of the repositories that they copy.
-    pub(crate) fn session_reading(&self, copies: &CopyOptions) -> Result<Session<'_>, Failure> {
+    /// Reads the configuration, with copies in the place of the repositories that they copy, and as of the time asked for.
+    pub(crate) fn session_reading(&self, options: &ReadOptions) -> Result<Session<'_>, Failure> {
         let mut session = self.session()?;
-        for name in &copies.from {
+        for name in &options.from {
             let copy = session.copy(name)?.clone();
             let original = copy.document_name().to_owned();
             session.config.repositories.insert(original, copy);
+        }
+        for repository in session.config.repositories.values_mut() {
+            repository.storage.as_of = options.as_of;
         }
         Ok(session)
     }
@@ -166,8 +169,10 @@ impl Session<'_> {
         config.any_repository(name).ok_or_else(|| {
             let all = config.repositories.keys().chain(config.copies.keys());
             let names: Vec<&str> = all.map(String::as_str).collect();
-            Failure::usage(format!("there is no repository {name:?}"))
-                .hint(format!("The configuration has these: {}.", names.join(", ")))
+            Failure::usage(format!("there is no repository {name:?}")).hint(format!(
+                "The configuration has these: {}.",
+                names.join(", ")
+            ))
         })
     }
 
@@ -236,7 +241,9 @@ impl Session<'_> {
             Failure::from(error).context(format_args!("repository {}", config.name))
         })?;
         let document = repository.document();
-        if document.name != config.document_name() || document.deployment != self.config.deployment.name {
+        if document.name != config.document_name()
+            || document.deployment != self.config.deployment.name
+        {
             let message = format!(
                 "{} is the repository {:?} of deployment {:?}, the configuration calls it {:?} of {:?}",
                 config.url,
@@ -259,11 +266,14 @@ impl Session<'_> {
     }
 
     /// Opens those repositories that can be opened; the others are told in the second part.
-    pub(crate) fn reachable_repositories(&self) -> (BTreeMap<String, Repository>, Vec<Failure>) {
+    pub(crate) fn reachable_repositories(
+        &self,
+        role: Role,
+    ) -> (BTreeMap<String, Repository>, Vec<Failure>) {
         let mut opened = BTreeMap::new();
         let mut failures = Vec::new();
         for (name, config) in &self.config.repositories {
-            match self.repository(config) {
+            match self.repository_as(config, role) {
                 Ok(repository) => drop(opened.insert(name.clone(), repository)),
                 Err(failure) => failures.push(failure),
             }
@@ -276,15 +286,14 @@ impl Session<'_> {
         &self,
         only: &[String],
     ) -> Result<BTreeMap<String, Repository>, Failure> {
-        if only.is_empty() {
-            return self.repositories();
-        }
-        let (opened, failures) = self.reachable_repositories();
-        for failure in &failures {
-            self.around.report.failed_part(failure);
+        let (opened, failures) = self.reachable_repositories(Role::Restorer);
+        if !only.is_empty() {
+            for failure in &failures {
+                self.around.report.failed_part(failure);
+            }
         }
         match failures.into_iter().next() {
-            Some(failure) if opened.is_empty() => Err(failure),
+            Some(failure) if only.is_empty() || opened.is_empty() => Err(failure),
             _ => Ok(opened),
         }
     }

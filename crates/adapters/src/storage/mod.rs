@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use strongroom_core::cancel::Cancel;
-use strongroom_core::storage::{Storage, StorageError};
+use strongroom_core::storage::{Refusal, Storage, StorageError};
 
 #[cfg(feature = "storage-azure")]
 pub mod azure;
@@ -69,6 +69,17 @@ pub enum Place {
     Sftp(sftp::SftpSettings),
 }
 
+impl Place {
+    /// Whether it can be read as of a time.
+    fn keeps_versions(&self) -> bool {
+        match self {
+            #[cfg(feature = "storage-s3")]
+            Self::S3(_) => true,
+            _ => false,
+        }
+    }
+}
+
 /// With what a storage is opened; each kind says which of them it takes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Credentials {
@@ -112,6 +123,15 @@ pub fn open_storage(
     settings: &StorageSettings,
     cancel: &Cancel,
 ) -> Result<Box<dyn Storage>, StorageError> {
+    if settings.as_of.is_some() && !settings.place.keeps_versions() {
+        return Err(StorageError::Refused(Box::new(Refusal {
+            location: "this kind of storage".to_owned(),
+            operation: "show",
+            name: "the past".to_owned(),
+            why: "it keeps no versions that this program can read".to_owned(),
+            hint: "Only versioned buckets of S3 can be read as of a time. Without --as-of, what is there now is read.",
+        })));
+    }
     match &settings.place {
         #[cfg(feature = "storage-local")]
         Place::Local(path) => Ok(Box::new(local::LocalStorage::open(path)?)),

@@ -7,7 +7,7 @@ use clap::Args;
 use serde_json::{Value, json};
 use strongroom_core::format::manifest::Stream;
 
-use crate::cli::{CopyOptions, IdentityOptions};
+use crate::cli::{IdentityOptions, ReadOptions};
 use crate::failure::{Exit, Failure};
 use crate::opened::{self, OpenedAsset};
 use crate::report::{Report, bytes, shown_path};
@@ -22,7 +22,7 @@ pub(crate) struct DiffArgs {
     /// The later backup, or `latest`
     after: String,
     #[command(flatten)]
-    copies: CopyOptions,
+    read: ReadOptions,
     #[command(flatten)]
     identity: IdentityOptions,
 }
@@ -36,7 +36,7 @@ struct Change {
 }
 
 pub(crate) fn run(args: &DiffArgs, around: &Surroundings) -> Result<Exit, Failure> {
-    let session = around.session_reading(&args.copies)?;
+    let session = around.session_reading(&args.read)?;
     let repositories = session.repositories()?;
     let runs = Runs::read(&session, &repositories)?;
     let identities = around.identities(&args.identity)?;

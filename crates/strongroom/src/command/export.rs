@@ -12,7 +12,7 @@ use strongroom_core::plan::restore::{RestoreAsset, Target, place, plan_restore};
 use strongroom_core::private_file;
 use strongroom_core::source::server::LoadOptions;
 
-use crate::cli::{CopyOptions, IdentityOptions};
+use crate::cli::{IdentityOptions, ReadOptions};
 use crate::failure::{Exit, Failure, io};
 use crate::opened::{self, OpenedAsset};
 use crate::report::{Progress, bytes};
@@ -31,13 +31,13 @@ pub(crate) struct ExportArgs {
     #[arg(short, long, value_name = "DIR")]
     out: PathBuf,
     #[command(flatten)]
-    copies: CopyOptions,
+    read: ReadOptions,
     #[command(flatten)]
     identity: IdentityOptions,
 }
 
 pub(crate) fn run(args: &ExportArgs, around: &Surroundings) -> Result<Exit, Failure> {
-    let session = around.session_reading(&args.copies)?;
+    let session = around.session_reading(&args.read)?;
     let repositories = session.repositories_for(&args.assets)?;
     let runs = Runs::read(&session, &repositories)?;
     let run = runs.find(&args.label, &args.assets)?;

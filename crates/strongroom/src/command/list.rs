@@ -8,22 +8,22 @@ use strongroom_core::format::Label;
 use strongroom_core::format::envelope::{Scope, Status};
 use strongroom_core::repository::state::Verified;
 
-use crate::cli::CopyOptions;
+use crate::cli::ReadOptions;
 use crate::failure::{Exit, Failure};
 use crate::report::{bytes, table, when};
 use crate::runs::{Run, Runs};
-use crate::session::{Session, Surroundings};
+use crate::session::{Role, Session, Surroundings};
 
 /// Arguments of `list`.
 #[derive(Args, Default)]
 pub(crate) struct ListArgs {
     #[command(flatten)]
-    copies: CopyOptions,
+    read: ReadOptions,
 }
 
 pub(crate) fn run(args: &ListArgs, around: &Surroundings) -> Result<Exit, Failure> {
-    let session = around.session_reading(&args.copies)?;
-    let (repositories, failures) = session.reachable_repositories();
+    let session = around.session_reading(&args.read)?;
+    let (repositories, failures) = session.reachable_repositories(Role::Writer);
     let runs = Runs::read(&session, &repositories)?;
     let verified = verified(&session)?;
     let report = &around.report;

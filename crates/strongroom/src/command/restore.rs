@@ -14,7 +14,7 @@ use strongroom_core::format::manifest::StreamKind;
 use strongroom_core::plan::restore::{RestoreAsset, RestorePlan, Target, plan_restore};
 use strongroom_core::source::server::{LoadOptions, OtherServer};
 
-use crate::cli::{CopyOptions, IdentityOptions};
+use crate::cli::{IdentityOptions, ReadOptions};
 use crate::failure::{Exit, Failure, io};
 use crate::opened;
 use crate::report::{Progress, Report, bytes, shown_path, table};
@@ -62,7 +62,7 @@ pub(crate) struct RestoreArgs {
     #[arg(long, conflicts_with = "apply")]
     sign_off: bool,
     #[command(flatten)]
-    copies: CopyOptions,
+    read: ReadOptions,
     #[command(flatten)]
     identity: IdentityOptions,
 }
@@ -83,7 +83,7 @@ impl RestoreArgs {
             resume: false,
             undo: false,
             sign_off: false,
-            copies: CopyOptions::default(),
+            read: ReadOptions::default(),
             identity: IdentityOptions {
                 identity: identities.to_vec(),
                 passphrase_file: None,
@@ -93,7 +93,7 @@ impl RestoreArgs {
 }
 
 pub(crate) fn run(args: &RestoreArgs, around: &Surroundings) -> Result<Exit, Failure> {
-    let session = around.session_reading(&args.copies)?;
+    let session = around.session_reading(&args.read)?;
     let target = target(args)?;
     let options = options(args)?;
     if args.undo || args.sign_off {

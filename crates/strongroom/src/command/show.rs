@@ -5,7 +5,7 @@ use serde_json::json;
 use strongroom_core::format::envelope::Status;
 use strongroom_core::format::manifest::Stream;
 
-use crate::cli::{CopyOptions, IdentityOptions};
+use crate::cli::{IdentityOptions, ReadOptions};
 use crate::failure::{Exit, Failure};
 use crate::opened::{self, OpenedAsset};
 use crate::report::{Report, bytes, shown_path, table, when};
@@ -24,13 +24,13 @@ pub(crate) struct ShowArgs {
     #[arg(default_value = "latest")]
     label: String,
     #[command(flatten)]
-    copies: CopyOptions,
+    read: ReadOptions,
     #[command(flatten)]
     identity: IdentityOptions,
 }
 
 pub(crate) fn run(args: &ShowArgs, around: &Surroundings) -> Result<Exit, Failure> {
-    let session = around.session_reading(&args.copies)?;
+    let session = around.session_reading(&args.read)?;
     let repositories = session.repositories()?;
     let runs = Runs::read(&session, &repositories)?;
     let run = runs.find(&args.label, &[])?;

@@ -9,7 +9,7 @@ use strongroom_core::clock::{Clock as _, whole_seconds};
 use strongroom_core::execute::verify::{Level, VerifiedBackup, VerifyJob, VerifyReport, verify};
 use strongroom_core::repository::state::Verified;
 
-use crate::cli::{CopyOptions, IdentityOptions};
+use crate::cli::{IdentityOptions, ReadOptions};
 use crate::failure::{Exit, Failure, io};
 use crate::report::{Progress, Report, bytes, duration, rate};
 use crate::runs::{Run, Runs};
@@ -31,7 +31,7 @@ pub(crate) struct VerifyArgs {
     #[arg(long, value_name = "NAME")]
     repository: Vec<String>,
     #[command(flatten)]
-    copies: CopyOptions,
+    read: ReadOptions,
     #[command(flatten)]
     identity: IdentityOptions,
 }
@@ -44,7 +44,7 @@ impl VerifyArgs {
             all: true,
             level: LevelArg::L1,
             repository: Vec::new(),
-            copies: CopyOptions::default(),
+            read: ReadOptions::default(),
             identity: IdentityOptions::default(),
         }
     }
@@ -85,7 +85,7 @@ impl From<LevelArg> for Level {
 }
 
 pub(crate) fn run(args: &VerifyArgs, around: &Surroundings) -> Result<Exit, Failure> {
-    let session = around.session_reading(&args.copies)?;
+    let session = around.session_reading(&args.read)?;
     let level = Level::from(args.level);
     let repositories = session.repositories()?;
     for name in &args.repository {
