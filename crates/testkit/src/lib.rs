@@ -7,6 +7,7 @@
 //! - [`memory_server`]: a database server in memory, with its source.
 //! - [`fixtures`]: test databases for PostgreSQL and MariaDB.
 //! - [`recording_sink`]: a [`Sink`](strongroom_core::source::Sink) that keeps what a source pushes.
+//! - [`servers`]: real servers for storages.
 
 pub mod fault_storage;
 pub mod fixtures;
@@ -14,6 +15,7 @@ pub mod memory_server;
 pub mod memory_storage;
 pub mod recording_sink;
 pub mod server_conformance;
+pub mod servers;
 pub mod storage_conformance;
 
 use std::io::Read as _;

@@ -29,6 +29,7 @@ use strongroom_core::storage::{
 
 use super::TransferLimits;
 use pace::Pace;
+pub(in crate::storage) use retry::until_answered;
 use uploads::Uploads;
 
 /// Files longer than this are sent in parts, in bytes.
@@ -149,7 +150,7 @@ impl<R: Requests> Link<R> {
             self.pace.before_request(sent_bytes, &self.cancel)?;
             Ok(request(&self.requests))
         };
-        retry::until_answered(&self.limits, &self.cancel, attempt)?
+        until_answered(&self.limits, &self.cancel, attempt)?
             .map_err(|error| error.at(self.requests.location(), operation, name))
     }
 

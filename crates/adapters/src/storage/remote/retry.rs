@@ -14,7 +14,7 @@ const FIRST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(10);
 
 /// Repeats `attempt` while its errors are transient and patience lasts; the outer error is an interruption.
-pub(super) fn until_answered<T>(
+pub(in crate::storage) fn until_answered<T>(
     limits: &TransferLimits,
     cancel: &Cancel,
     attempt: impl Fn() -> Result<Result<T, RequestError>, Interrupted>,
