@@ -6,6 +6,7 @@
 //! - [`server_conformance`]: the suite that every [`DatabaseServer`](strongroom_core::source::server::DatabaseServer) passes.
 //! - [`memory_server`]: a database server in memory, with its source.
 //! - [`fixtures`]: test databases for PostgreSQL and MariaDB.
+//! - [`proxy`]: a TCP proxy that delays, tears, drops and stalls, and answers for HTTP servers.
 //! - [`recording_sink`]: a [`Sink`](strongroom_core::source::Sink) that keeps what a source pushes.
 //! - [`servers`]: real servers for storages.
 
@@ -13,6 +14,7 @@ pub mod fault_storage;
 pub mod fixtures;
 pub mod memory_server;
 pub mod memory_storage;
+pub mod proxy;
 pub mod recording_sink;
 pub mod server_conformance;
 pub mod servers;

@@ -9,8 +9,7 @@ mod retry;
 #[cfg(any(
     feature = "storage-azure",
     feature = "storage-gcs",
-    feature = "storage-s3",
-    feature = "storage-sftp"
+    feature = "storage-s3"
 ))]
 pub mod runtime;
 #[cfg(test)]

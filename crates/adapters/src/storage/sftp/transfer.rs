@@ -1,0 +1,172 @@
+//! Bytes to and from files over there: many short requests in flight, so that latency does not limit throughput.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+
+use super::super::remote::RequestError;
+use super::refused;
+use super::session::{Failed, Session};
+use super::wire::{open, request};
+
+/// Bytes of one request; every server takes so many.
+const PIECE: usize = 32 << 10;
+/// Requests in flight: as many bytes as a channel of ssh takes before it waits.
+const IN_FLIGHT: usize = 64;
+
+/// What becomes an object.
+pub(super) enum Content<'a> {
+    Bytes(&'a [u8]),
+    /// A file with its length in bytes.
+    File(File, u64),
+}
+
+impl Content<'_> {
+    pub(super) fn size_bytes(&self) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes.len() as u64,
+            Self::File(_, size_bytes) => *size_bytes,
+        }
+    }
+
+    /// At most [`PIECE`] bytes from `offset`.
+    fn piece(&self, offset: u64) -> io::Result<Vec<u8>> {
+        let rest = usize::try_from(self.size_bytes() - offset).unwrap_or(usize::MAX);
+        match self {
+            Self::Bytes(bytes) => {
+                let from = bytes.len() - rest;
+                Ok(bytes[from..from + rest.min(PIECE)].to_vec())
+            }
+            Self::File(file, _) => {
+                let mut piece = vec![0; rest.min(PIECE)];
+                file.read_exact_at(&mut piece, offset)?;
+                Ok(piece)
+            }
+        }
+    }
+}
+
+/// Writes all of it behind a handle; the inner error is the first of the server's.
+pub(super) fn write(
+    session: &mut Session,
+    handle: &[u8],
+    content: &Content<'_>,
+) -> Result<Result<(), Failed>, RequestError> {
+    let mut waiting = VecDeque::new();
+    let mut first = Ok(());
+    let mut offset = 0;
+    while offset < content.size_bytes() && first.is_ok() {
+        if waiting.len() == IN_FLIGHT {
+            let id = waiting.pop_front().expect("some wait");
+            first = session.status(id)?;
+        }
+        let piece = match content.piece(offset) {
+            Ok(piece) => piece,
+            Err(error) => {
+                settle(session, waiting)?;
+                return Err(error.into());
+            }
+        };
+        waiting.push_back(session.send(request::WRITE, |packet| {
+            packet.string(handle).long(offset).string(&piece)
+        }));
+        offset += piece.len() as u64;
+    }
+    for id in waiting {
+        let answered = session.status(id)?;
+        first = first.and(answered);
+    }
+    Ok(first)
+}
+
+/// Fetches answers that do not matter any more.
+fn settle(
+    session: &mut Session,
+    waiting: impl IntoIterator<Item = u32>,
+) -> Result<(), RequestError> {
+    for id in waiting {
+        session.answer(id)?;
+    }
+    Ok(())
+}
+
+/// At most `length` bytes of a file from `offset`; fewer where it ends.
+pub(super) fn get(
+    session: &mut Session,
+    path: &str,
+    offset: u64,
+    length: usize,
+) -> Result<Vec<u8>, RequestError> {
+    let opening = session.send(request::OPEN, |packet| {
+        packet.string(path).number(open::READ).number(0)
+    });
+    // Together with the question what is there: the length says how many requests are of use.
+    let looking = session.send(request::LSTAT, |packet| packet.string(path));
+    let handle = session.handle(opening)?;
+    let there = session.attributes(looking)?;
+    let (handle, there) = match (handle, there) {
+        (Ok(handle), Ok(there)) if there.is_file() => (handle, there),
+        (Ok(handle), there) => {
+            session.send_and_forget(request::CLOSE, |packet| packet.string(handle));
+            // A directory or a link has no object's name, whatever it is called.
+            return Err(there.map_or_else(
+                |failed| refused(&failed, "cannot look at it"),
+                |_| RequestError::NotFound,
+            ));
+        }
+        (Err(_), Ok(there)) if !there.is_file() => return Err(RequestError::NotFound),
+        (Err(failed), _) => return Err(refused(&failed, "it cannot be opened")),
+    };
+    let size_bytes = there.size_bytes.unwrap_or_default();
+    let rest = usize::try_from(size_bytes.saturating_sub(offset)).unwrap_or(usize::MAX);
+    let result = read(session, &handle, offset, length.min(rest));
+    session.send_and_forget(request::CLOSE, |packet| packet.string(handle));
+    result
+}
+
+/// Reads `length` bytes behind a handle.
+fn read(
+    session: &mut Session,
+    handle: &[u8],
+    offset: u64,
+    length: usize,
+) -> Result<Vec<u8>, RequestError> {
+    let mut bytes = vec![0; length];
+    let mut waiting = VecDeque::new();
+    let mut asked = 0;
+    let mut failure = None;
+    loop {
+        while failure.is_none() && waiting.len() < IN_FLIGHT && asked < length {
+            let piece = PIECE.min(length - asked);
+            waiting.push_back((ask(session, handle, offset, asked, piece), asked, piece));
+            asked += piece;
+        }
+        let Some((id, at, piece)) = waiting.pop_front() else {
+            break;
+        };
+        match session.data(id)? {
+            _ if failure.is_some() => {}
+            Ok(data) if data.is_empty() || data.len() > piece => {
+                // The length was told before, and objects do not change.
+                failure = Some(RequestError::transient("the file is shorter than it was"));
+            }
+            Ok(data) => {
+                bytes[at..at + data.len()].copy_from_slice(&data);
+                if data.len() < piece {
+                    let (at, piece) = (at + data.len(), piece - data.len());
+                    waiting.push_front((ask(session, handle, offset, at, piece), at, piece));
+                }
+            }
+            Err(failed) => failure = Some(refused(&failed, "it cannot be read")),
+        }
+    }
+    failure.map_or(Ok(bytes), Err)
+}
+
+fn ask(session: &mut Session, handle: &[u8], offset: u64, at: usize, piece: usize) -> u32 {
+    let piece = u32::try_from(piece).expect("pieces are short");
+    session.send(request::READ, |packet| {
+        packet.string(handle).long(offset + at as u64).number(piece)
+    })
+}
