@@ -15,6 +15,8 @@ pub mod azure;
 pub mod gcs;
 #[cfg(feature = "storage-local")]
 pub mod local;
+#[cfg(any(feature = "storage-azure", feature = "storage-gcs"))]
+pub mod object_stores;
 pub mod remote;
 #[cfg(feature = "storage-s3")]
 pub mod s3;
@@ -167,7 +169,7 @@ mod tests {
     #[test]
     fn every_storage_file_is_listed() {
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/storage");
-        let shared = ["mod.rs", "remote"];
+        let shared = ["mod.rs", "object_stores", "remote"];
         let kinds: std::collections::BTreeSet<_> = std::fs::read_dir(folder)
             .expect("the sources of this crate")
             .map(|entry| entry.expect("an entry").path())
