@@ -117,6 +117,7 @@ pub fn look(repository: &Repository) -> Result<RepositorySeen, RepositoryError> 
             .into_iter()
             .map(|stored| BackupSeen {
                 envelope: stored.envelope,
+                digest: stored.digest,
             })
             .collect(),
         problems: catalogue.problems,

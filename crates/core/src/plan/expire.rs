@@ -79,6 +79,8 @@ pub struct RepositorySeen {
 pub struct BackupSeen {
     /// Its envelope.
     pub envelope: Envelope,
+    /// The digest of its stored bytes.
+    pub digest: Digest,
 }
 
 /// An object, as the storage lists it.

@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use strongroom_core::plan::expire::Retention;
 use strongroom_core::source::Class;
 use toml::Spanned;
 
@@ -12,7 +13,7 @@ use super::parse::class;
 use super::place::{self, ParsedPlace, Surrounding};
 use super::recipient::{RecipientKind, check_recipient};
 use super::section::Section;
-use super::{EPOCH_DAYS_DEFAULT, RepositoryConfig};
+use super::{EPOCH_DAYS_DEFAULT, RepositoryConfig, retention};
 
 const RECIPIENTS_HINT: &str = "Write recipients = [\"age1...\"] with what `strongroom identity new --out FILE` prints, or recipients_file = \"FILE\".";
 
@@ -26,6 +27,7 @@ pub(super) struct ParsedRepository {
     pub(super) allow_shared: Option<Range<usize>>,
     pub(super) reason: Option<String>,
     pub(super) epoch_days: u32,
+    pub(super) retention: Option<Retention>,
 }
 
 /// A recipient, and where it stands: a file, a line and a column.
@@ -52,6 +54,7 @@ impl ParsedRepository {
             epoch_days: self.epoch_days,
             allow_shared_recipient: self.allow_shared.is_some(),
             shared_recipient_reason: self.reason,
+            retention: self.retention,
         })
     }
 }
@@ -101,6 +104,7 @@ pub(super) fn read(
         epoch_days,
     };
     let place = place::read(&section, around);
+    let retention = retention::read(&section, None);
     let header = section.span();
     section.finish();
     ParsedRepository {
@@ -112,6 +116,7 @@ pub(super) fn read(
         allow_shared: allow_shared.map(|allow| allow.span()),
         reason: reason.map(Spanned::into_inner),
         epoch_days,
+        retention,
     }
 }
 

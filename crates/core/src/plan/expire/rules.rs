@@ -34,6 +34,8 @@ pub struct Retention {
     pub within_days: u32,
     /// The newest with each set of certificates, until so many days after the last of them expires.
     pub after_expiry_days: Option<u32>,
+    /// In which hours and days it counts, where that is not the deployment's.
+    pub zone: Option<TimeZone>,
 }
 
 /// A span of the calendar that rules count.
@@ -92,6 +94,7 @@ fn one_asset(
     (zone, now): (&TimeZone, Timestamp),
     suffix: &str,
 ) {
+    let zone = retention.zone.as_ref().unwrap_or(zone);
     let newest_first = ledger.holding(name);
     if retention.forever {
         for index in newest_first {
