@@ -80,6 +80,7 @@ fn envelope() {
             source: "sqlite".into(),
             status: Status::Complete,
             size_bytes: 4096,
+            certificates: None,
         }],
         epoch: EnvelopeEpoch {
             id: EpochId::from_bytes([5; 8]),

@@ -77,6 +77,10 @@ pub(crate) enum Command {
     Export(command::export::ExportArgs),
     /// Show what differs between two backups
     Diff(command::diff::DiffArgs),
+    /// Show which backups retention lets go, and why the others stay; with --apply, delete them
+    Expire(command::expire::ExpireArgs),
+    /// Keep a backup from expiring, or let it go again
+    Hold(command::hold::HoldArgs),
     /// Make a small CA, back it up, destroy it and bring it back
     Demo(command::demo::DemoArgs),
     /// Print the completions of a shell

@@ -5,6 +5,7 @@ use std::fmt;
 use strongroom_core::cancel::Interrupted;
 use strongroom_core::error_chain;
 use strongroom_core::execute::backup::BackupError;
+use strongroom_core::execute::expire::ExpireError;
 use strongroom_core::execute::lock::LockError;
 use strongroom_core::execute::restore::RestoreError;
 use strongroom_core::format::FormatError;
@@ -284,6 +285,20 @@ impl From<RestoreError> for Failure {
                 "`strongroom restore --resume` goes on from here, `--undo` goes back.",
             ),
             _ => named(Exit::Failed, "restore"),
+        }
+    }
+}
+
+impl From<ExpireError> for Failure {
+    fn from(error: ExpireError) -> Self {
+        match error {
+            ExpireError::Repository(error) => error.into(),
+            ExpireError::Held { .. } => {
+                Self::of(Exit::Refused, "held", &error).hint("Run it again; the plan will keep it.")
+            }
+            ExpireError::Conflict { .. } => Self::of(Exit::Busy, "busy", &error)
+                .hint("Wait for the other one to end, then run it again."),
+            _ => Self::of(Exit::Failed, "expire", &error),
         }
     }
 }

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use strongroom_core::format::Label;
 use strongroom_core::format::envelope::{Envelope, Scope, Status};
+use strongroom_core::format::expiry::ExpiredRanges;
+use strongroom_core::format::{Digest, Label, WriterId};
 use strongroom_core::repository::state::Head;
 use strongroom_core::repository::{Repository, StoredEnvelope};
 
@@ -17,6 +18,8 @@ pub(crate) struct Run {
     pub(crate) number: u64,
     /// By repository.
     pub(crate) envelopes: BTreeMap<String, StoredEnvelope>,
+    /// Repositories whose part of it has expired.
+    pub(crate) expired: Vec<String>,
 }
 
 impl Run {
@@ -26,11 +29,12 @@ impl Run {
         &first.expect("a run is made of its envelopes").envelope
     }
 
-    /// The repositories that it wrote to and that have no envelope of it.
+    /// The repositories that it wrote to and that have no envelope of it, although it has not expired there.
     pub(crate) fn missing(&self) -> Vec<&str> {
-        let named = self.any().repositories.iter().map(String::as_str);
+        let named = self.any().repositories.iter();
         named
-            .filter(|name| !self.envelopes.contains_key(*name))
+            .filter(|name| !self.envelopes.contains_key(*name) && !self.expired.contains(*name))
+            .map(String::as_str)
             .collect()
     }
 
@@ -66,7 +70,11 @@ impl Run {
         let told = missing.map(|name| {
             format!("repository {name} has no envelope of this backup; its assets are not restored")
         });
-        told.collect()
+        let expired = self.expired.iter().filter(|_| only.is_empty());
+        let expired = expired.map(|name| {
+            format!("the part of this backup in repository {name} has expired; its assets are not restored")
+        });
+        told.chain(expired).collect()
     }
 
     /// Whether `names` are all the assets that it has.
@@ -79,7 +87,9 @@ impl Run {
 
     /// Whether it is complete and of all assets.
     fn is_whole(&self) -> bool {
-        self.status() == Status::Complete && self.any().scope == Scope::All
+        self.status() == Status::Complete
+            && self.any().scope == Scope::All
+            && self.expired.is_empty()
     }
 
     /// Whether it holds all these assets whole.
@@ -116,6 +126,7 @@ impl Runs {
     ) -> Result<Self, Failure> {
         let mut runs: BTreeMap<(u64, Label), Run> = BTreeMap::new();
         let mut problems = Vec::new();
+        let mut expired = BTreeMap::new();
         for (name, repository) in repositories {
             let context = |error| Failure::from(error).context(format_args!("repository {name}"));
             let catalogue = repository.catalogue().map_err(context)?;
@@ -129,8 +140,11 @@ impl Runs {
                 .get(name)
                 .is_none_or(|one| one.storage.as_of.is_none());
             if let Some(head) = head.map_err(context)?.filter(|_| is_now) {
-                problems.extend(rolled_back(&head, &catalogue.backups).map(named));
+                let own = catalogue.backups.iter();
+                let own = own.map(|stored| (&stored.envelope, stored.digest));
+                problems.extend(rolled_back(&head, own).map(named));
             }
+            expired.insert(name, catalogue.records.ranges());
             for stored in catalogue.backups {
                 let (number, label) = (stored.envelope.run, stored.envelope.label.clone());
                 runs.entry((number, label.clone()))
@@ -138,15 +152,17 @@ impl Runs {
                         label,
                         number,
                         envelopes: BTreeMap::new(),
+                        expired: Vec::new(),
                     })
                     .envelopes
                     .insert(name.clone(), stored);
             }
         }
-        Ok(Self {
-            all: runs.into_values().collect(),
-            problems,
-        })
+        let mut all: Vec<Run> = runs.into_values().collect();
+        for (name, ranges) in expired.into_iter().filter(|(_, ranges)| !ranges.is_empty()) {
+            mark_expired(&mut all, name, &ranges);
+        }
+        Ok(Self { all, problems })
     }
 
     /// The run that `label` names; `latest` is the newest complete one of all assets or, when only some assets are
@@ -194,14 +210,39 @@ impl Runs {
     }
 }
 
+/// Finds the runs that had a part in a repository which is on record as expired.
+///
+/// A record has numbers of a chain, not labels: a run without an envelope counts as expired when there is room for
+/// it among the recorded numbers between the envelopes before and after it.
+fn mark_expired(runs: &mut [Run], repository: &str, ranges: &ExpiredRanges) {
+    let mut before: BTreeMap<WriterId, u64> = BTreeMap::new();
+    for index in 0..runs.len() {
+        if let Some(stored) = runs[index].envelopes.get(repository) {
+            before.insert(stored.envelope.writer, stored.envelope.sequence);
+            continue;
+        }
+        let envelope = runs[index].any();
+        if !envelope.repositories.iter().any(|name| name == repository) {
+            continue;
+        }
+        let writer = envelope.writer;
+        let next = before.get(&writer).map_or(1, |sequence| sequence + 1);
+        // Only what was let go between its neighbours can have been its envelope.
+        if ranges.covers(writer, next) {
+            runs[index].expired.push(repository.to_owned());
+        }
+    }
+}
+
 /// What is missing of the envelopes that this host has written, by what it remembers.
-fn rolled_back(head: &Head, backups: &[StoredEnvelope]) -> Option<String> {
-    let mut own = backups
-        .iter()
-        .filter(|stored| stored.envelope.writer == head.writer);
+pub(crate) fn rolled_back<'e>(
+    head: &Head,
+    backups: impl Iterator<Item = (&'e Envelope, Digest)> + Clone,
+) -> Option<String> {
+    let mut own = backups.filter(|(envelope, _)| envelope.writer == head.writer);
     let last = own
         .clone()
-        .map(|stored| stored.envelope.sequence)
+        .map(|(envelope, _)| envelope.sequence)
         .max()
         .unwrap_or(0);
     if last < head.sequence {
@@ -210,7 +251,7 @@ fn rolled_back(head: &Head, backups: &[StoredEnvelope]) -> Option<String> {
             head.sequence
         ));
     }
-    own.any(|stored| stored.envelope.sequence == head.sequence && stored.digest != head.digest)
+    own.any(|(envelope, digest)| envelope.sequence == head.sequence && digest != head.digest)
         .then(|| {
             format!(
                 "envelope {} is not the one that this host has written",

@@ -19,11 +19,13 @@ pub struct MemoryStorage(Arc<Mutex<State>>);
 struct State {
     objects: BTreeMap<ObjectName, Object>,
     total_bytes: Option<u64>,
+    time: Option<jiff::Timestamp>,
 }
 
 struct Object {
     bytes: Arc<[u8]>,
     is_durable: bool,
+    stored: Option<jiff::Timestamp>,
 }
 
 impl MemoryStorage {
@@ -42,6 +44,16 @@ impl MemoryStorage {
     /// Cuts the power: every object that was put and not flushed is gone.
     pub fn crash(&self) {
         self.state().objects.retain(|_, object| object.is_durable);
+    }
+
+    /// Sets the clock of the storage, which it has none of before; it stands still.
+    pub fn set_time(&self, time: jiff::Timestamp) {
+        self.state().time = Some(time);
+    }
+
+    /// How many bytes all objects have.
+    pub fn used_bytes(&self) -> u64 {
+        self.state().used_bytes()
     }
 
     /// The names of all objects, sorted.
@@ -82,7 +94,8 @@ impl State {
         sizes.sum()
     }
 
-    fn insert(&mut self, name: &ObjectName, object: Object) -> Result<(), StorageError> {
+    fn insert(&mut self, name: &ObjectName, mut object: Object) -> Result<(), StorageError> {
+        object.stored = self.time;
         let needed = self.used_bytes() + object.bytes.len() as u64;
         if self.total_bytes.is_some_and(|total| needed > total) {
             return Err(StorageError::NoSpace {
@@ -119,6 +132,7 @@ impl Storage for MemoryStorage {
             Object {
                 bytes,
                 is_durable: false,
+                stored: None,
             },
         )
     }
@@ -135,6 +149,7 @@ impl Storage for MemoryStorage {
             Object {
                 bytes,
                 is_durable: true,
+                stored: None,
             },
         )?;
         Ok(Put::Stored)
@@ -203,7 +218,7 @@ impl Storage for MemoryStorage {
 fn stat_of(object: &Object) -> ObjectStat {
     ObjectStat {
         size_bytes: object.bytes.len() as u64,
-        stored: None,
+        stored: object.stored,
     }
 }
 

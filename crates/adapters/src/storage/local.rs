@@ -14,7 +14,7 @@ use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
-use strongroom_core::format::name::{ENVELOPES, EPOCHS, HOLDS, OBJECTS, ObjectName, REPOSITORY};
+use strongroom_core::format::name::{ObjectName, PREFIXES};
 use strongroom_core::private_file;
 use strongroom_core::storage::{Body, FreeSpace, ObjectStat, Put, Storage, StorageError};
 
@@ -184,8 +184,7 @@ impl Storage for LocalStorage {
         if let Err(source) = std::fs::metadata(&self.root) {
             return Err(unusable(self.location.clone(), source));
         }
-        let tops = [REPOSITORY, EPOCHS, OBJECTS, ENVELOPES, HOLDS];
-        let mut waiting: Vec<String> = tops
+        let mut waiting: Vec<String> = PREFIXES
             .into_iter()
             .map(|top| top.trim_end_matches('/').to_owned())
             .filter(|top| leads_to(top, prefix))

@@ -2,6 +2,7 @@
 
 pub mod backup;
 pub mod beneath;
+pub mod expire;
 pub mod lock;
 mod observed;
 mod prove;

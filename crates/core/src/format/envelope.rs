@@ -54,6 +54,18 @@ pub struct EnvelopeAsset {
     pub status: Status,
     /// The bytes of all its streams.
     pub size_bytes: u64,
+    /// When the certificates in it expire, where it holds some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificates: Option<EnvelopeCertificates>,
+}
+
+/// What retention needs to know of the certificates in an asset.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnvelopeCertificates {
+    /// The latest notAfter of them.
+    pub expire: jiff::Timestamp,
+    /// The same for the same certificates within an epoch; says nothing about them.
+    pub set: String,
 }
 
 /// The epoch that a backup is sealed to.

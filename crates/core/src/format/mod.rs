@@ -6,7 +6,9 @@
 
 pub mod dsse;
 pub mod envelope;
+pub mod expiry;
 pub mod frame;
+pub mod hold;
 pub mod id;
 pub mod limits;
 pub mod manifest;

@@ -14,6 +14,10 @@ pub const OBJECTS: &str = "objects/";
 pub const ENVELOPES: &str = "envelopes/";
 /// The prefix of holds.
 pub const HOLDS: &str = "holds/";
+/// The prefix of records of expired backups.
+pub const EXPIRED: &str = "expired/";
+/// All prefixes of a repository.
+pub const PREFIXES: [&str; 6] = [REPOSITORY, EPOCHS, OBJECTS, ENVELOPES, HOLDS, EXPIRED];
 
 /// The name of an object, relative to its repository; never empty, absolute or climbing.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -22,14 +26,13 @@ pub struct ObjectName(String);
 impl ObjectName {
     /// Takes a name that a storage lists; `None` when it is not one of a repository's.
     pub fn parse(text: &str) -> Option<Self> {
-        let known = [REPOSITORY, EPOCHS, OBJECTS, ENVELOPES, HOLDS];
         let letters = text
             .bytes()
             .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'/'));
         let parts = text
             .split('/')
             .all(|part| !part.is_empty() && !part.starts_with('.'));
-        (letters && parts && known.iter().any(|prefix| text.starts_with(prefix)))
+        (letters && parts && PREFIXES.iter().any(|prefix| text.starts_with(prefix)))
             .then(|| Self(text.to_owned()))
     }
 
@@ -62,6 +65,11 @@ impl ObjectName {
         ))
     }
 
+    /// A record of expired backups.
+    pub fn expired(number: u64) -> Self {
+        Self(format!("{EXPIRED}{number:010}.json"))
+    }
+
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -85,6 +93,29 @@ impl ObjectName {
         let digits = file.strip_suffix(".json")?;
         let sequence = digits.parse().ok().filter(|_| digits.len() == 10)?;
         (sequence > 0).then_some((writer.parse().ok()?, sequence))
+    }
+
+    /// The epoch, for epoch identities.
+    pub fn epoch_id(&self) -> Option<EpochId> {
+        let (epoch, _) = self.0.strip_prefix(EPOCHS)?.split_once('/')?;
+        epoch.parse().ok()
+    }
+
+    /// The backup that is held, for holds.
+    pub fn hold_label(&self) -> Option<Label> {
+        let text = self.0.strip_prefix(HOLDS)?.strip_suffix(".json")?;
+        // Names are in lower case; of a label only the zone's letter is not.
+        let label = text
+            .split_once("z-")
+            .map(|(time, end)| format!("{time}Z-{end}"))?;
+        label.parse().ok()
+    }
+
+    /// The number, 1 or more, for records of expired backups.
+    pub fn expired_number(&self) -> Option<u64> {
+        let digits = self.0.strip_prefix(EXPIRED)?.strip_suffix(".json")?;
+        let number = digits.parse().ok().filter(|_| digits.len() == 10)?;
+        (number > 0).then_some(number)
     }
 
     /// The revision, for repository documents.
@@ -124,6 +155,12 @@ mod tests {
             Some((WriterId::from_bytes([1; 8]), 12))
         );
         assert_eq!(ObjectName::repository(3).revision(), Some(3));
+        let label: Label = "20261120-153000Z-z3z9".parse().expect("a label");
+        let hold = ObjectName::hold(&label);
+        assert_eq!(ObjectName::parse(hold.as_str()), Some(hold.clone()));
+        assert_eq!(hold.hold_label(), Some(label));
+        assert_eq!(ObjectName::expired(12).expired_number(), Some(12));
+        assert_eq!(ObjectName::expired(0).expired_number(), None);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 mod hashing;
 pub mod index;
+pub mod kept;
 mod packer;
 mod presence;
 pub mod reader;
@@ -17,10 +18,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub(crate) use hashing::update_zeros;
+pub use kept::{ExpiryRecords, StoredHold};
 
 use crate::clock::{Clock, whole_seconds};
 use crate::error_chain;
 use crate::format::envelope::Envelope;
+use crate::format::expiry::ExpiredRanges;
 use crate::format::id::random;
 use crate::format::name::{self, ObjectName};
 use crate::format::repository_document::RepositoryDocument;
@@ -70,6 +73,12 @@ pub struct Catalogue {
     pub backups: Vec<StoredEnvelope>,
     /// What does not: damaged, foreign, missing or rolled-back envelopes, a sentence each.
     pub problems: Vec<String>,
+    /// Envelopes that are missing and were not let go; `problems` says so in words.
+    pub missing: ExpiredRanges,
+    /// Envelopes that are there and cannot be read; `problems` says why.
+    pub unreadable: usize,
+    /// What is on record as let go.
+    pub records: ExpiryRecords,
 }
 
 /// What a list of the stored objects shows.
@@ -270,11 +279,20 @@ impl Repository {
 
     /// Reads and checks every envelope and the chains that they form.
     pub fn catalogue(&self) -> Result<Catalogue, RepositoryError> {
+        // An envelope is deleted once a record says so: listed in this order, none is missed without it.
         let mut names = Vec::new();
         self.storage
             .list(name::ENVELOPES, &mut |name, _| names.push(name))?;
         names.sort();
-        let mut catalogue = Catalogue::default();
+        let mut records = self.expiry_records()?;
+        let expired = records.ranges();
+        let mut catalogue = Catalogue {
+            problems: std::mem::take(&mut records.problems),
+            records,
+            ..Catalogue::default()
+        };
+        let mut missing = Vec::new();
+        let mut vanished = Vec::new();
         let mut before: Option<(WriterId, u64, Option<Digest>)> = None;
         let mut strangers: BTreeMap<WriterId, u64> = BTreeMap::new();
         for name in names {
@@ -282,6 +300,7 @@ impl Repository {
                 catalogue
                     .problems
                     .push(format!("{name} is not the name of an envelope"));
+                catalogue.unreadable += 1;
                 continue;
             };
             if self.document.writer(writer).is_err() {
@@ -291,10 +310,13 @@ impl Repository {
             }
             let last = before.filter(|(of, _, _)| *of == writer);
             let expected = last.map_or(1, |(_, sequence, _)| sequence + 1);
-            if sequence != expected {
-                catalogue
-                    .problems
-                    .push(missing_envelopes(writer, expected, sequence - 1));
+            if sequence > expected {
+                for (first, last) in expired.uncovered(writer, expected, sequence - 1) {
+                    catalogue
+                        .problems
+                        .push(missing_envelopes(writer, first, last));
+                    missing.push((writer, first, last));
+                }
             }
             match self.envelope(&name) {
                 Ok(stored) => {
@@ -310,13 +332,32 @@ impl Repository {
                     before = Some((writer, sequence, Some(stored.digest)));
                     catalogue.backups.push(stored);
                 }
+                // Let go since it was listed.
+                Err(RepositoryError::Storage(StorageError::NotFound { .. })) => {
+                    vanished.push((name, writer, sequence));
+                    before = Some((writer, sequence, None));
+                }
                 Err(error @ RepositoryError::Damaged { .. }) => {
                     catalogue.problems.push(error_chain(&error));
+                    catalogue.unreadable += 1;
                     before = Some((writer, sequence, None));
                 }
                 Err(error) => return Err(error),
             }
         }
+        if !vanished.is_empty() {
+            let now = self.expiry_records()?.ranges();
+            for (name, writer, sequence) in vanished {
+                if !now.covers(writer, sequence) {
+                    let problem = missing_envelopes(writer, sequence, sequence);
+                    catalogue
+                        .problems
+                        .push(format!("{problem}: {name} vanished while it was read"));
+                    missing.push((writer, sequence, sequence));
+                }
+            }
+        }
+        catalogue.missing = ExpiredRanges::of_ranges(missing);
         let strangers = strangers.into_iter().map(|(writer, count)| {
             format!("{count} envelopes of writer {writer}, who may not write here: somebody else put them there")
         });

@@ -190,6 +190,7 @@ impl<'a> BackupWriter<'a> {
             source: asset.source.clone(),
             status: Status::Incomplete,
             size_bytes: 0,
+            certificates: None,
         });
         Ok(self.manifest.asset(asset)?)
     }

@@ -46,7 +46,7 @@ const ASSETS: [(&str, Class); 3] = [
 pub(crate) struct World {
     directory: TempDir,
     pub(crate) storage: Arc<FaultStorage<MemoryStorage>>,
-    key: WriterKey,
+    pub(crate) key: WriterKey,
     identity: age::x25519::Identity,
     pub(crate) clock: FixedClock,
     pub(crate) epoch_days: u32,

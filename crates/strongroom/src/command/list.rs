@@ -100,6 +100,7 @@ fn row(run: &Run, verified: &BTreeMap<String, BTreeMap<Label, Verified>>) -> Vec
         .sum();
     let mut places: Vec<String> = run.envelopes.keys().cloned().collect();
     places.extend(run.missing().iter().map(|name| format!("{name} MISSING")));
+    places.extend(run.expired.iter().map(|name| format!("{name} expired")));
     let badge = level(run, verified).map_or("L0".to_owned(), |verified| {
         format!("{} {}", verified.level, verified.time.strftime("%F"))
     });
@@ -136,6 +137,7 @@ fn document(
         "status": run.status(),
         "repositories": run.envelopes.keys().collect::<Vec<_>>(),
         "missing_repositories": run.missing(),
+        "expired_repositories": run.expired,
         "size_bytes": run.size_bytes(),
         "assets": assets.collect::<Vec<_>>(),
         "verified": level(run, verified),

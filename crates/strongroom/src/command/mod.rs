@@ -5,7 +5,9 @@ pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod demo;
 pub(crate) mod diff;
+pub(crate) mod expire;
 pub(crate) mod export;
+pub(crate) mod hold;
 pub(crate) mod identity;
 pub(crate) mod init;
 pub(crate) mod list;
@@ -30,6 +32,8 @@ pub(crate) fn run(command: Command, around: &Surroundings) -> Result<Exit, Failu
         Command::Verify(args) => verify::run(&args, around),
         Command::Restore(args) => restore::run(&args, around),
         Command::Export(args) => export::run(&args, around),
+        Command::Expire(args) => expire::run(&args, around),
+        Command::Hold(args) => hold::run(&args, around),
         Command::Diff(args) => diff::run(&args, around),
         Command::Demo(args) => demo::run(&args, around),
         Command::Completions(args) => Ok(completions::run(&args, around)),

@@ -11,6 +11,7 @@ mod parse;
 mod place;
 mod recipient;
 mod repository;
+mod retention;
 mod section;
 mod suggest;
 mod syntax;
@@ -22,11 +23,13 @@ mod validate;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use jiff::tz::TimeZone;
 use strongroom_adapters::source::mariadb::MariadbSettings;
 use strongroom_adapters::source::postgresql;
 use strongroom_adapters::source::sqlite::TimestampColumn;
 use strongroom_adapters::storage::{Credentials, StorageSettings};
 use strongroom_core::format::seal::BoxedRecipient;
+use strongroom_core::plan::expire::Retention;
 use strongroom_core::source::Class;
 use strongroom_core::source::server::OtherServer;
 
@@ -63,6 +66,8 @@ pub(crate) struct Config {
 pub(crate) struct Deployment {
     /// Its name.
     pub(crate) name: String,
+    /// In which hours and days retention counts.
+    pub(crate) time_zone: TimeZone,
 }
 
 /// The `[writer]` table.
@@ -101,6 +106,8 @@ pub(crate) struct RepositoryConfig {
     pub(crate) shared_recipient_reason: Option<String>,
     /// The repository that this one is a copy of.
     pub(crate) copy_of: Option<String>,
+    /// How long backups are kept; without it for ever.
+    pub(crate) retention: Option<Retention>,
 }
 
 impl RepositoryConfig {
@@ -112,6 +119,15 @@ impl RepositoryConfig {
     /// Whether assets of this class may go there.
     pub(crate) fn accepts(&self, class: Class) -> bool {
         self.accepts.contains(&class)
+    }
+
+    /// For how many days after its storing the storage refuses to delete an object.
+    #[expect(
+        clippy::unused_self,
+        reason = "kinds of storage that protect objects answer here"
+    )]
+    pub(crate) fn protected_days(&self) -> Option<u32> {
+        None
     }
 
     /// The recipients, ready to seal to; finds the programs of plugin recipients.
@@ -134,6 +150,8 @@ pub(crate) struct AssetConfig {
     pub(crate) class: Class,
     /// The repository that the file names; see [`Config::repository_of`].
     pub(crate) repository: Option<String>,
+    /// How long backups that hold it are kept, where that is not what its repository says.
+    pub(crate) retention: Option<Retention>,
     /// What its source reads.
     pub(crate) settings: Settings,
 }

@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::path::Path;
 
+use jiff::tz::TimeZone;
 use strongroom_core::source::Class;
 use toml::Spanned;
 use toml::de::DeTable;
@@ -14,7 +15,7 @@ use super::repository::{self, ParsedRepository};
 use super::section::Section;
 use super::suggest::did_you_mean;
 use super::syntax::report_syntax;
-use super::{Deployment, EPOCH_DAYS_DEFAULT, VERSION, Writer};
+use super::{Deployment, EPOCH_DAYS_DEFAULT, VERSION, Writer, retention};
 
 /// What the tables say, each on its own. `None` stands for what was missing or refused, and reported.
 pub(super) struct Parsed {
@@ -97,9 +98,10 @@ fn deployment(root: &Section<'_, '_>, problems: &Problems<'_>) -> Option<Deploym
     if let Some(name) = &name {
         check_name(&section, &name.span(), name.get_ref());
     }
+    let time_zone = retention::time_zone(&section).unwrap_or(TimeZone::UTC);
     section.finish();
     let name = name?.into_inner();
-    Some(Deployment { name })
+    Some(Deployment { name, time_zone })
 }
 
 fn writer(root: &Section<'_, '_>, problems: &Problems<'_>, directory: &Path) -> Option<Writer> {

@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use strongroom_core::plan::expire::Retention;
 use strongroom_core::source::Class;
 use toml::Spanned;
 use toml::de::DeTable;
@@ -13,7 +14,7 @@ use super::parse::class;
 use super::place::{self, ParsedPlace, Surrounding};
 use super::recipient::{RecipientKind, check_recipient};
 use super::section::Section;
-use super::{EPOCH_DAYS_DEFAULT, RepositoryConfig};
+use super::{EPOCH_DAYS_DEFAULT, RepositoryConfig, retention};
 
 const RECIPIENTS_HINT: &str = "Write recipients = [\"age1...\"] with what `strongroom identity new --out FILE` prints, or recipients_file = \"FILE\".";
 
@@ -38,6 +39,7 @@ pub(super) struct ParsedRepository {
     pub(super) reason: Option<String>,
     pub(super) epoch_days: u32,
     pub(super) copy_of: Option<Spanned<String>>,
+    pub(super) retention: Option<Retention>,
 }
 
 /// A recipient, and where it stands: a file, a line and a column.
@@ -65,6 +67,7 @@ impl ParsedRepository {
             epoch_days: self.epoch_days,
             allow_shared_recipient: self.allow_shared.is_some(),
             shared_recipient_reason: self.reason,
+            retention: self.retention,
             copy_of: None,
         })
     }
@@ -84,6 +87,7 @@ impl ParsedRepository {
             expirer: place.expirer,
             restorer: place.restorer,
             copy_of: Some(original.name.clone()),
+            retention: self.retention,
             ..original.clone()
         })
     }
@@ -139,6 +143,7 @@ pub(super) fn read(
         epoch_days,
     };
     let place = place::read(&section, around);
+    let retention = retention::read(&section, None);
     let header = section.span();
     section.finish();
     ParsedRepository {
@@ -151,6 +156,7 @@ pub(super) fn read(
         reason: reason.map(Spanned::into_inner),
         epoch_days,
         copy_of: None,
+        retention,
     }
 }
 
@@ -179,12 +185,14 @@ fn read_copy(
         epoch_days,
     };
     let place = place::read(&section, around);
+    let retention = retention::read(&section, None);
     let header = section.span();
     section.finish();
     ParsedRepository {
         name: name.to_owned(),
         header,
         place,
+        retention,
         recipients: Vec::new(),
         accepts: None,
         allow_shared: None,

@@ -10,6 +10,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use strongroom_adapters::SOURCES;
+use strongroom_core::plan::expire::Retention;
 use strongroom_core::source::Class;
 use toml::Spanned;
 
@@ -17,7 +18,7 @@ use super::error::Problems;
 use super::parse::class;
 use super::section::Section;
 use super::suggest::did_you_mean;
-use super::{AssetConfig, Settings};
+use super::{AssetConfig, Settings, retention};
 
 /// An asset.
 pub(super) struct ParsedAsset {
@@ -25,6 +26,7 @@ pub(super) struct ParsedAsset {
     pub(super) header: Range<usize>,
     pub(super) class: Option<Spanned<Class>>,
     pub(super) repository: Option<Spanned<String>>,
+    pub(super) retention: Option<Retention>,
     pub(super) settings: Option<Settings>,
 }
 
@@ -36,6 +38,7 @@ impl ParsedAsset {
             name: self.name,
             class: self.class?.into_inner(),
             repository: self.repository.map(Spanned::into_inner),
+            retention: self.retention,
             settings: self.settings?,
         })
     }
@@ -55,6 +58,7 @@ pub(super) fn read(section: Section<'_, '_>, name: &str, directory: &Path) -> Pa
         .required("class", &class_hint)
         .and_then(|name| Some(Spanned::new(name.span(), class(&section, &name)?)));
     let repository = section.string("repository");
+    let retention = retention::read(&section, class.as_ref().map(|class| *class.get_ref()));
     let source_hint = format!("Valid are: {}.", SOURCES.join(", "));
     let source = section.required("source", &source_hint);
     let header = section.span();
@@ -79,6 +83,7 @@ pub(super) fn read(section: Section<'_, '_>, name: &str, directory: &Path) -> Pa
         header,
         class,
         repository,
+        retention,
         settings,
     }
 }
