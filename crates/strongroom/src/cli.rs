@@ -77,6 +77,8 @@ pub(crate) enum Command {
     Export(command::export::ExportArgs),
     /// Show what differs between two backups
     Diff(command::diff::DiffArgs),
+    /// Bring copies of repositories up to date: sealed objects as they are, each proved by its digest
+    Copy(command::copy::CopyArgs),
     /// Make a small CA, back it up, destroy it and bring it back
     Demo(command::demo::DemoArgs),
     /// Print the completions of a shell

@@ -5,6 +5,7 @@ use std::fmt;
 use strongroom_core::cancel::Interrupted;
 use strongroom_core::error_chain;
 use strongroom_core::execute::backup::BackupError;
+use strongroom_core::execute::copy::CopyError;
 use strongroom_core::execute::lock::LockError;
 use strongroom_core::execute::restore::RestoreError;
 use strongroom_core::format::FormatError;
@@ -272,6 +273,25 @@ impl From<RestoreError> for Failure {
                 "`strongroom restore --resume` goes on from here, `--undo` goes back.",
             ),
             _ => named(Exit::Failed, "restore"),
+        }
+    }
+}
+
+impl From<CopyError> for Failure {
+    fn from(error: CopyError) -> Self {
+        match error {
+            CopyError::From { location, source } | CopyError::To { location, source } => {
+                let failure = Self::from(source);
+                match failure.exit {
+                    Exit::Interrupted => failure,
+                    _ => failure.context(location),
+                }
+            }
+            CopyError::Other { .. } => Self::of(Exit::Refused, "other-repository", &error)
+                .hint("Nothing was written. Is the url right? A copy begins in an empty place of its own."),
+            CopyError::RolledBack { .. } => Self::of(Exit::Refused, "rolled-back", &error)
+                .hint("Nothing was written. Find out who removed it; `strongroom repair --from COPY` brings it back."),
+            _ => Self::of(Exit::Failed, "copy", &error),
         }
     }
 }

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use super::hashing::StreamHasher;
 use super::index::{ArtifactId, ChunkId, Index, StoredObject};
 use super::packer::{Frame, FrameChunk, FramePlaces, Packer, SealedPack};
-use super::state::{EpochState, Head, WriterState};
+use super::state::{EpochState, FoundDamage, Head, WriterState};
 use super::stream::AssetSink;
 use super::{Repository, RepositoryError, error_chain};
 use crate::cancel::Cancel;
@@ -64,6 +64,8 @@ pub struct BackupWriter<'a> {
     manifest: ManifestWriter<ArtifactWriter<Vec<u8>>>,
     memory: BTreeMap<String, serde_json::Value>,
     notes: Vec<String>,
+    /// Objects that a verification found damaged.
+    damaged: BTreeMap<ObjectName, FoundDamage>,
 
     objects: BTreeMap<Digest, u64>,
     /// Packs of the index: whether the storage still has them.
@@ -160,6 +162,7 @@ impl<'a> BackupWriter<'a> {
             manifest,
             memory: state.memory()?,
             notes: Vec::new(),
+            damaged: state.damaged(document.repository)?,
             objects: BTreeMap::new(),
             present: HashMap::new(),
             numbered: HashMap::new(),
@@ -273,15 +276,27 @@ impl<'a> BackupWriter<'a> {
     /// Whether an object is there with its size; says so when it is not.
     pub(super) fn is_stored(&mut self, object: StoredObject) -> Result<bool, RepositoryError> {
         let name = ObjectName::object(object.digest);
+        if let Some(damage) = self.damaged.get(&name) {
+            let when = damage.time.strftime("%F");
+            let what = format!("object {name} was found damaged on {when} ({})", damage.why);
+            self.note_stored_anew(&what);
+            return Ok(false);
+        }
         let stat = self.repository.storage().stat(&name)?;
         let stored = stat.is_some_and(|stat| stat.size_bytes == object.size_bytes);
         if !stored {
-            self.notes.push(format!(
-                "object {name} is missing from the repository or has another size; \
-                 what it held is stored anew, older backups that need it are damaged"
-            ));
+            let what = format!("object {name} is missing from the repository or has another size");
+            self.note_stored_anew(&what);
         }
         Ok(stored)
+    }
+
+    fn note_stored_anew(&mut self, what: &str) {
+        let asset = self.assets.last().map_or("", |asset| asset.name.as_str());
+        self.notes.push(format!(
+            "{what}; what asset {asset} needs of it is stored anew from the source, older backups that need it are \
+             damaged; `strongroom repair` heals them from a copy"
+        ));
     }
 
     /// Where a chunk of this run waits for its pack.
@@ -497,6 +512,7 @@ fn open_epoch(
         let age_days = now.duration_since(epoch.opened).as_hours() / 24;
         let object = ObjectName::epoch(epoch.id, epoch.object);
         let serves = epoch.repository == id
+            && !state.damaged(id)?.contains_key(&object)
             && epoch.recipients == recipients
             && age_days < i64::from(sealing.epoch_days)
             && repository

@@ -3,6 +3,7 @@
 pub(crate) mod backup;
 pub(crate) mod check;
 pub(crate) mod completions;
+pub(crate) mod copy;
 pub(crate) mod demo;
 pub(crate) mod diff;
 pub(crate) mod export;
@@ -31,6 +32,7 @@ pub(crate) fn run(command: Command, around: &Surroundings) -> Result<Exit, Failu
         Command::Restore(args) => restore::run(&args, around),
         Command::Export(args) => export::run(&args, around),
         Command::Diff(args) => diff::run(&args, around),
+        Command::Copy(args) => copy::run(&args, around),
         Command::Demo(args) => demo::run(&args, around),
         Command::Completions(args) => Ok(completions::run(&args, around)),
         Command::Man(args) => man::run(&args, around),
