@@ -7,6 +7,7 @@ use strongroom_core::error_chain;
 use strongroom_core::execute::backup::BackupError;
 use strongroom_core::execute::copy::CopyError;
 use strongroom_core::execute::lock::LockError;
+use strongroom_core::execute::repair::RepairError;
 use strongroom_core::execute::restore::RestoreError;
 use strongroom_core::format::FormatError;
 use strongroom_core::plan::backup::BackupPlanError;
@@ -292,6 +293,17 @@ impl From<CopyError> for Failure {
             CopyError::RolledBack { .. } => Self::of(Exit::Refused, "rolled-back", &error)
                 .hint("Nothing was written. Find out who removed it; `strongroom repair --from COPY` brings it back."),
             _ => Self::of(Exit::Failed, "copy", &error),
+        }
+    }
+}
+
+impl From<RepairError> for Failure {
+    fn from(error: RepairError) -> Self {
+        match error {
+            RepairError::Repository(error) => error.into(),
+            RepairError::Other { .. } => Self::of(Exit::Refused, "other-repository", &error)
+                .hint("Nothing was changed. Are the urls right?"),
+            _ => Self::of(Exit::Failed, "repair", &error),
         }
     }
 }

@@ -166,8 +166,10 @@ impl Session<'_> {
         config.any_repository(name).ok_or_else(|| {
             let all = config.repositories.keys().chain(config.copies.keys());
             let names: Vec<&str> = all.map(String::as_str).collect();
-            Failure::usage(format!("there is no repository {name:?}"))
-                .hint(format!("The configuration has these: {}.", names.join(", ")))
+            Failure::usage(format!("there is no repository {name:?}")).hint(format!(
+                "The configuration has these: {}.",
+                names.join(", ")
+            ))
         })
     }
 
@@ -236,7 +238,9 @@ impl Session<'_> {
             Failure::from(error).context(format_args!("repository {}", config.name))
         })?;
         let document = repository.document();
-        if document.name != config.document_name() || document.deployment != self.config.deployment.name {
+        if document.name != config.document_name()
+            || document.deployment != self.config.deployment.name
+        {
             let message = format!(
                 "{} is the repository {:?} of deployment {:?}, the configuration calls it {:?} of {:?}",
                 config.url,

@@ -94,7 +94,9 @@ pub enum CopyError {
         from: String,
     },
     /// The copy knows more than the original.
-    #[error("{location} has revision {there} of the repository document, {from} only {here}: it was rolled back")]
+    #[error(
+        "{location} has revision {there} of the repository document, {from} only {here}: it was rolled back"
+    )]
     RolledBack {
         /// The address of the copy.
         location: String,
@@ -416,10 +418,9 @@ impl Copying<'_, '_> {
             Err(error) => return Err(self.from(error)),
         };
         let document = self.job.from.document();
-        let opened =
-            crate::format::envelope::Envelope::open(&bytes, &step.envelope, document);
-        let envelope = opened
-            .map_err(|error| self.from(RepositoryError::damaged(&step.envelope, error)))?;
+        let opened = crate::format::envelope::Envelope::open(&bytes, &step.envelope, document);
+        let envelope =
+            opened.map_err(|error| self.from(RepositoryError::damaged(&step.envelope, error)))?;
         let is_lacking = |(name, _): (ObjectName, Option<u64>)| {
             self.report.damaged.contains_key(&name) || plan.other_size.contains_key(&name)
         };

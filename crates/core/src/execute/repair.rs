@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::copy::{below, list_all};
-use super::transfer::{Expected, Fetch, Fetched};
+use super::transfer::{Expected, Fetch, Fetched, Proved};
 use super::{Event, Observer};
 use crate::cancel::Cancel;
 use crate::error_chain;
@@ -57,7 +57,9 @@ pub enum RepairError {
     #[error(transparent)]
     Repository(#[from] RepositoryError),
     /// They are not the same repository.
-    #[error("{target} is repository {here}, {from} is repository {there}: they have nothing in common")]
+    #[error(
+        "{target} is repository {here}, {from} is repository {there}: they have nothing in common"
+    )]
     Other {
         /// The address of the one to be healed.
         target: String,
@@ -109,7 +111,10 @@ pub fn look(
 }
 
 /// The bytes under a name; `None` when there are none, an error of its own when they cannot be read.
-fn bytes(storage: &dyn Storage, name: &ObjectName) -> Result<Result<Option<Vec<u8>>, String>, RepairError> {
+fn bytes(
+    storage: &dyn Storage,
+    name: &ObjectName,
+) -> Result<Result<Option<Vec<u8>>, String>, RepairError> {
     match storage.get(name, limits::DOCUMENT_MAX) {
         Ok(bytes) => Ok(Ok(Some(bytes))),
         Err(StorageError::NotFound { .. }) => Ok(Ok(None)),
@@ -151,7 +156,9 @@ fn documents(
     for revision in revisions {
         let name = ObjectName::repository(revision);
         let before = newest.clone();
-        let before = before.as_ref().map(|(document, digest)| (document, *digest));
+        let before = before
+            .as_ref()
+            .map(|(document, digest)| (document, *digest));
         let mut good = Vec::new();
         let mut side = |storage: &dyn Storage| -> Result<Side, RepairError> {
             Ok(match bytes(storage, &name)? {
@@ -225,14 +232,9 @@ fn heal_one(
     fetch: Fetch<'_>,
     heal: &Heal,
 ) -> Result<Result<u64, String>, RepositoryError> {
-    let expected = Expected {
-        name: &heal.name,
-        digest: heal.digest,
-        size_bytes: heal.size_bytes,
-    };
-    let proved = match fetch.fetch(job.from.storage(), expected)? {
-        Fetched::Good(proved) => proved,
-        Fetched::Damaged(why) => return Ok(Err(format!("the copy does not have it either: {why}"))),
+    let good = match good_bytes(job, fetch, heal)? {
+        Ok(good) => good,
+        Err(why) => return Ok(Err(format!("the copy does not have it either: {why}"))),
     };
     let target = &*job.target;
     // From here on the good bytes are at hand.
@@ -245,21 +247,62 @@ fn heal_one(
             Err(error) => return Err(error.into()),
         }
     }
-    if heal.name.digest().is_some() {
-        proved.put(target, &heal.name)?;
-        target.flush()?;
-    } else {
-        let bytes = proved.bytes().expect("documents fit into the memory");
-        if target.create(&heal.name, bytes)? == Put::AlreadyThere {
-            return Ok(Err("something was put there in the meantime".to_owned()));
+    let size_bytes = match &good {
+        Good::Object(proved) => {
+            proved.put(target, &heal.name)?;
+            target.flush()?;
+            proved.size_bytes
         }
-    }
+        Good::Document(bytes) => {
+            if target.create(&heal.name, bytes)? == Put::AlreadyThere {
+                return Ok(Err("something was put there in the meantime".to_owned()));
+            }
+            bytes.len() as u64
+        }
+    };
     let silent = Fetch {
         on_bytes: &|_| {},
         ..fetch
     };
+    let expected = Expected {
+        name: &heal.name,
+        digest: heal.digest,
+        size_bytes: Some(size_bytes),
+    };
     let stored = silent.prove(target, expected)?;
     Ok(stored.map_err(|why| format!("it was stored and reads back wrong: {why}")))
+}
+
+/// Bytes that were proved.
+enum Good {
+    Object(Proved),
+    Document(Vec<u8>),
+}
+
+fn good_bytes(
+    job: &RepairJob<'_>,
+    fetch: Fetch<'_>,
+    heal: &Heal,
+) -> Result<Result<Good, String>, RepositoryError> {
+    let from = job.from.storage();
+    if heal.name.digest().is_none() {
+        let bytes = from.get(&heal.name, limits::DOCUMENT_MAX)?;
+        let is_right = Digest::of(&bytes) == heal.digest;
+        return Ok(if is_right {
+            Ok(Good::Document(bytes))
+        } else {
+            Err("it was changed in the meantime".to_owned())
+        });
+    }
+    let expected = Expected {
+        name: &heal.name,
+        digest: heal.digest,
+        size_bytes: heal.size_bytes,
+    };
+    Ok(match fetch.fetch(from, expected)? {
+        Fetched::Good(proved) => Ok(Good::Object(proved)),
+        Fetched::Damaged(why) => Err(why),
+    })
 }
 
 /// A stream that cannot be restored.

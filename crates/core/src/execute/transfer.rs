@@ -165,12 +165,4 @@ impl Proved {
             }
         }
     }
-
-    /// Its bytes, where it is short enough for the memory.
-    pub(super) fn bytes(&self) -> Option<&[u8]> {
-        match &self.held {
-            Held::Memory(bytes) => Some(bytes),
-            Held::File(_) => None,
-        }
-    }
 }

@@ -132,7 +132,8 @@ pub fn verify(job: &VerifyJob<'_>) -> Result<VerifyReport, RepositoryError> {
         let mut backup = VerifiedBackup {
             label: envelope.label.clone(),
             level: None,
-            problems: envelope.needs()
+            problems: envelope
+                .needs()
                 .filter_map(|(name, _)| Some(format!("object {name}: {}", damage.get(&name)?)))
                 .collect(),
             notes: Vec::new(),
@@ -158,10 +159,7 @@ fn verify_objects(job: &VerifyJob<'_>) -> Result<Damage, RepositoryError> {
         for (name, size) in envelope.needs() {
             let known = wanted.entry(name.clone()).or_insert(size);
             if *known != size {
-                damage.insert(
-                    name.clone(),
-                    "two backups disagree on its size".to_owned(),
-                );
+                damage.insert(name.clone(), "two backups disagree on its size".to_owned());
             }
         }
     }

@@ -257,7 +257,11 @@ mod tests {
         let mut found = BTreeMap::new();
         for envelope in backups {
             found.insert(envelope.name(), 100);
-            found.extend(envelope.needs().map(|(name, size)| (name, size.unwrap_or(7))));
+            found.extend(
+                envelope
+                    .needs()
+                    .map(|(name, size)| (name, size.unwrap_or(7))),
+            );
         }
         found
     }
@@ -273,7 +277,10 @@ mod tests {
             let good = |found: &[Envelope]| {
                 let found = found.iter().find(|one| one.name() == name);
                 found.map_or(Side::Missing, |one| {
-                    Side::Good(Digest::of(name.as_str().as_bytes()), Some(Box::new(one.clone())))
+                    Side::Good(
+                        Digest::of(name.as_str().as_bytes()),
+                        Some(Box::new(one.clone())),
+                    )
                 })
             };
             let seen = DocumentSeen {
@@ -312,7 +319,11 @@ mod tests {
             .map(|heal| (heal.name.clone(), heal.replaces))
             .collect();
         healed.sort();
-        let mut expected = [(object("a"), false), (object("b"), true), (object("c"), true)];
+        let mut expected = [
+            (object("a"), false),
+            (object("b"), true),
+            (object("c"), true),
+        ];
         expected.sort();
         assert_eq!(healed, expected);
         assert!(plan.lost.is_empty());

@@ -127,9 +127,8 @@ fn copy_one(
                 "copy {}: {} is empty, this host has copied up to envelope {} there",
                 to.name, to.url, head.sequence
             );
-            return Err(Failure::new(Exit::Refused, "copy-is-empty", message).hint(
-                "Is it mounted? If it is lost, or a new medium, say so: --begin-again.",
-            ));
+            return Err(Failure::new(Exit::Refused, "copy-is-empty", message)
+                .hint("Is it mounted? If it is lost, or a new medium, say so: --begin-again."));
         }
     }
     let progress = Progress::new(&session.around.report);
@@ -206,7 +205,11 @@ fn print(to: &Report, pair: &Pair<'_>, report: &CopyReport) {
     }
     let newest = report.newest.as_ref().map(|stored| {
         let envelope = &stored.envelope;
-        format!(", the newest {} of {}", envelope.label, when(envelope.started))
+        format!(
+            ", the newest {} of {}",
+            envelope.label,
+            when(envelope.started)
+        )
     });
     to.line(format!(
         "{copy} has {} backups{}.",

@@ -11,6 +11,7 @@ pub(crate) mod identity;
 pub(crate) mod init;
 pub(crate) mod list;
 pub(crate) mod man;
+pub(crate) mod repair;
 pub(crate) mod restore;
 pub(crate) mod show;
 pub(crate) mod verify;
@@ -33,6 +34,7 @@ pub(crate) fn run(command: Command, around: &Surroundings) -> Result<Exit, Failu
         Command::Export(args) => export::run(&args, around),
         Command::Diff(args) => diff::run(&args, around),
         Command::Copy(args) => copy::run(&args, around),
+        Command::Repair(args) => repair::run(&args, around),
         Command::Demo(args) => demo::run(&args, around),
         Command::Completions(args) => Ok(completions::run(&args, around)),
         Command::Man(args) => man::run(&args, around),

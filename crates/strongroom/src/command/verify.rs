@@ -188,7 +188,9 @@ fn session<'s>(
         }
         if !wanted.insert(config.document_name().to_owned()) {
             let message = format!("{name:?}: one repository at a time is verified in one place");
-            return Err(Failure::usage(message).hint("Verify a copy and its original one after the other."));
+            return Err(
+                Failure::usage(message).hint("Verify a copy and its original one after the other.")
+            );
         }
     }
     Ok((around.session_reading(&copies)?, wanted))
