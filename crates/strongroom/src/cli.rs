@@ -81,6 +81,10 @@ pub(crate) enum Command {
     Expire(command::expire::ExpireArgs),
     /// Keep a backup from expiring, or let it go again
     Hold(command::hold::HoldArgs),
+    /// Bring copies of repositories up to date: sealed objects as they are, each proved by its digest
+    Copy(command::copy::CopyArgs),
+    /// Show what a repository has lost and a copy still has; with --apply, bring it back
+    Repair(command::repair::RepairArgs),
     /// Make a small CA, back it up, destroy it and bring it back
     Demo(command::demo::DemoArgs),
     /// Print the completions of a shell

@@ -5,8 +5,10 @@ use std::fmt;
 use strongroom_core::cancel::Interrupted;
 use strongroom_core::error_chain;
 use strongroom_core::execute::backup::BackupError;
+use strongroom_core::execute::copy::CopyError;
 use strongroom_core::execute::expire::ExpireError;
 use strongroom_core::execute::lock::LockError;
+use strongroom_core::execute::repair::RepairError;
 use strongroom_core::execute::restore::RestoreError;
 use strongroom_core::format::FormatError;
 use strongroom_core::plan::backup::BackupPlanError;
@@ -299,6 +301,36 @@ impl From<ExpireError> for Failure {
             ExpireError::Conflict { .. } => Self::of(Exit::Busy, "busy", &error)
                 .hint("Wait for the other one to end, then run it again."),
             _ => Self::of(Exit::Failed, "expire", &error),
+        }
+    }
+}
+
+impl From<CopyError> for Failure {
+    fn from(error: CopyError) -> Self {
+        match error {
+            CopyError::From { location, source } | CopyError::To { location, source } => {
+                let failure = Self::from(source);
+                match failure.exit {
+                    Exit::Interrupted => failure,
+                    _ => failure.context(location),
+                }
+            }
+            CopyError::Other { .. } => Self::of(Exit::Refused, "other-repository", &error)
+                .hint("Nothing was written. Is the url right? A copy begins in an empty place of its own."),
+            CopyError::RolledBack { .. } => Self::of(Exit::Refused, "rolled-back", &error)
+                .hint("Nothing was written. Find out who removed it; `strongroom repair --from COPY` brings it back."),
+            _ => Self::of(Exit::Failed, "copy", &error),
+        }
+    }
+}
+
+impl From<RepairError> for Failure {
+    fn from(error: RepairError) -> Self {
+        match error {
+            RepairError::Repository(error) => error.into(),
+            RepairError::Other { .. } => Self::of(Exit::Refused, "other-repository", &error)
+                .hint("Nothing was changed. Are the urls right?"),
+            _ => Self::of(Exit::Failed, "repair", &error),
         }
     }
 }

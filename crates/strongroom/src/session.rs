@@ -1,6 +1,6 @@
 //! What the commands share: the configuration, opened repositories, keys, sources and the run lock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -260,9 +260,25 @@ impl Session<'_> {
 
     /// Opens all repositories of the configuration, by name.
     pub(crate) fn repositories(&self) -> Result<BTreeMap<String, Repository>, Failure> {
-        let all = self.config.repositories.values();
-        all.map(|config| Ok((config.name.clone(), self.repository(config)?)))
+        let all = self.config.repositories.iter();
+        all.map(|(name, config)| Ok((name.clone(), self.repository(config)?)))
             .collect()
+    }
+
+    /// Opens all repositories, of which only those of these names must be there; without names, all must be.
+    pub(crate) fn some_repositories(
+        &self,
+        names: &BTreeSet<String>,
+    ) -> Result<BTreeMap<String, Repository>, Failure> {
+        let mut opened = BTreeMap::new();
+        for (name, config) in &self.config.repositories {
+            match self.repository(config) {
+                Ok(repository) => drop(opened.insert(name.clone(), repository)),
+                Err(failure) if names.is_empty() || names.contains(name) => return Err(failure),
+                Err(_) => {}
+            }
+        }
+        Ok(opened)
     }
 
     /// Opens those repositories that can be opened; the others are told in the second part.

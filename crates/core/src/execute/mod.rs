@@ -2,11 +2,14 @@
 
 pub mod backup;
 pub mod beneath;
+pub mod copy;
 pub mod expire;
 pub mod lock;
 mod observed;
 mod prove;
+pub mod repair;
 pub mod restore;
+mod transfer;
 pub mod verify;
 
 use std::time::Duration;

@@ -91,6 +91,10 @@ pub struct VerifyReport {
     pub bytes: u64,
     /// How long L1 took.
     pub l1_seconds: f64,
+    /// The objects that are damaged, and why.
+    pub damaged: BTreeMap<ObjectName, String>,
+    /// The objects whose stored bytes are what they were.
+    pub whole: Vec<ObjectName>,
 }
 
 /// What was found about one backup.
@@ -110,18 +114,27 @@ pub struct VerifiedBackup {
 pub fn verify(job: &VerifyJob<'_>) -> Result<VerifyReport, RepositoryError> {
     let watch = Stopwatch::start();
     let (damage, bytes, objects) = verify_objects(job)?;
+    let all: BTreeSet<ObjectName> = job
+        .backups
+        .iter()
+        .flat_map(|envelope| envelope.needs().map(|(name, _)| name))
+        .collect();
+    let is_whole = |name: &ObjectName| !damage.contains_key(name);
     let mut report = VerifyReport {
         objects,
         bytes,
         l1_seconds: watch.seconds(),
+        whole: all.into_iter().filter(is_whole).collect(),
+        damaged: damage.clone().into_iter().collect(),
         ..VerifyReport::default()
     };
     for envelope in &job.backups {
         let mut backup = VerifiedBackup {
             label: envelope.label.clone(),
             level: None,
-            problems: names(envelope)
-                .filter_map(|(name, _)| damage.get(&name).cloned())
+            problems: envelope
+                .needs()
+                .filter_map(|(name, _)| Some(format!("object {name}: {}", damage.get(&name)?)))
                 .collect(),
             notes: Vec::new(),
         };
@@ -136,13 +149,6 @@ pub fn verify(job: &VerifyJob<'_>) -> Result<VerifyReport, RepositoryError> {
     Ok(report)
 }
 
-/// Every object of a backup, its epoch's identity included, with the size where it is known.
-fn names(envelope: &Envelope) -> impl Iterator<Item = (ObjectName, Option<u64>)> {
-    let objects = envelope.objects.iter();
-    let objects = objects.map(|(digest, size)| (ObjectName::object(*digest), Some(*size)));
-    std::iter::once((envelope.epoch.name(), None)).chain(objects)
-}
-
 /// What is wrong with each damaged object; bytes and objects read.
 type Damage = (HashMap<ObjectName, String>, u64, u64);
 
@@ -150,13 +156,10 @@ fn verify_objects(job: &VerifyJob<'_>) -> Result<Damage, RepositoryError> {
     let mut wanted: BTreeMap<ObjectName, Option<u64>> = BTreeMap::new();
     let mut damage = HashMap::new();
     for envelope in &job.backups {
-        for (name, size) in names(envelope) {
+        for (name, size) in envelope.needs() {
             let known = wanted.entry(name.clone()).or_insert(size);
             if *known != size {
-                damage.insert(
-                    name.clone(),
-                    format!("object {name}: two backups disagree on its size"),
-                );
+                damage.insert(name.clone(), "two backups disagree on its size".to_owned());
             }
         }
     }
@@ -183,7 +186,7 @@ fn verify_objects(job: &VerifyJob<'_>) -> Result<Damage, RepositoryError> {
                         Ok(Ok(length)) => drop(bytes.fetch_add(length, Ordering::Relaxed)),
                         Ok(Err(why)) => {
                             let mut damage = damage.lock().expect("no panic under the lock");
-                            damage.insert(name.clone(), format!("object {name}: {why}"));
+                            damage.insert(name.clone(), why);
                         }
                         Err(error) => {
                             *failure.lock().expect("no panic under the lock") = Some(error);

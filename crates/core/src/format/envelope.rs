@@ -184,6 +184,13 @@ impl Envelope {
         ObjectName::envelope(self.writer, self.sequence)
     }
 
+    /// Every object that the backup needs, its epoch's identity first, with the size where it is known.
+    pub fn needs(&self) -> impl Iterator<Item = (ObjectName, Option<u64>)> {
+        let objects = self.objects.iter();
+        let objects = objects.map(|(digest, size)| (ObjectName::object(*digest), Some(*size)));
+        std::iter::once((self.epoch.name(), None)).chain(objects)
+    }
+
     /// The stored bytes of all objects that it needs.
     pub fn stored_bytes(&self) -> u64 {
         self.objects

@@ -4,6 +4,8 @@
 //! lets a dry run, a drill, a resumption and a test use the plan that an execution uses.
 
 pub mod backup;
+pub mod copy;
 pub mod expire;
 pub(crate) mod path_text;
+pub mod repair;
 pub mod restore;

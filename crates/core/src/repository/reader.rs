@@ -309,7 +309,7 @@ fn prove_object(object: Digest, bytes: &[u8]) -> Result<(), RepositoryError> {
 }
 
 /// The packs that runs refer to, each once.
-fn used_packs(runs: &[Run], packs: &[Digest]) -> BTreeSet<Digest> {
+pub(crate) fn used_packs(runs: &[Run], packs: &[Digest]) -> BTreeSet<Digest> {
     let used = runs.iter().filter_map(Run::pack_index);
     used.filter_map(|index| packs.get(index).copied()).collect()
 }

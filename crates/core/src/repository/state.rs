@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::RepositoryError;
+use crate::format::name::ObjectName;
 use crate::format::{Digest, EpochId, Label, RepositoryId, WriterId};
 use crate::private_file;
 
@@ -60,6 +61,22 @@ pub struct Verified {
     pub time: jiff::Timestamp,
 }
 
+/// What a verification found wrong with an object.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FoundDamage {
+    /// What is wrong with it.
+    pub why: String,
+    /// When that was found.
+    pub time: jiff::Timestamp,
+}
+
+/// The damaged objects of one repository.
+#[derive(Serialize, Deserialize)]
+struct DamageRecord {
+    repository: RepositoryId,
+    objects: BTreeMap<String, FoundDamage>,
+}
+
 impl WriterState {
     /// The state of the repository called `name` under the state directory; made when something is noted.
     pub fn open(state: &Path, name: &str) -> Self {
@@ -74,7 +91,8 @@ impl WriterState {
         Ok(head.filter(|head| head.repository == repository))
     }
 
-    pub(crate) fn save_head(&self, head: &Head) -> Result<(), RepositoryError> {
+    /// Remembers the newest envelope.
+    pub fn save_head(&self, head: &Head) -> Result<(), RepositoryError> {
         self.save("head.json", head)
     }
 
@@ -135,6 +153,53 @@ impl WriterState {
             },
         );
         self.save("verified.json", &all)
+    }
+
+    /// The objects of `repository` that were found damaged and not found whole since.
+    pub fn damaged(
+        &self,
+        repository: RepositoryId,
+    ) -> Result<BTreeMap<ObjectName, FoundDamage>, RepositoryError> {
+        let record: Option<DamageRecord> = self.load("damaged.json")?;
+        let record = record.filter(|record| record.repository == repository);
+        let objects = record.map(|record| record.objects).unwrap_or_default();
+        let named = objects.into_iter();
+        Ok(named
+            .filter_map(|(name, damage)| Some((ObjectName::parse(&name)?, damage)))
+            .collect())
+    }
+
+    /// Remembers which objects of `repository` were found damaged, and forgets those that were found `whole`.
+    pub fn note_objects<'n>(
+        &self,
+        repository: RepositoryId,
+        damaged: &BTreeMap<ObjectName, String>,
+        whole: impl IntoIterator<Item = &'n ObjectName>,
+        time: jiff::Timestamp,
+    ) -> Result<(), RepositoryError> {
+        let known = self.damaged(repository)?;
+        let mut all = known.clone();
+        for name in whole {
+            all.remove(name);
+        }
+        for (name, why) in damaged {
+            all.entry(name.clone()).or_insert_with(|| FoundDamage {
+                why: why.clone(),
+                time,
+            });
+        }
+        if all == known {
+            return Ok(());
+        }
+        let objects = all.into_iter();
+        let objects = objects.map(|(name, damage)| (name.as_str().to_owned(), damage));
+        self.save(
+            "damaged.json",
+            &DamageRecord {
+                repository,
+                objects: objects.collect(),
+            },
+        )
     }
 
     /// Reads a file of this directory; one that does not parse counts as lost.

@@ -12,7 +12,7 @@ use super::hashing::StreamHasher;
 use super::index::{ArtifactId, ChunkId, Index, StoredObject};
 use super::packer::{Frame, FrameChunk, FramePlaces, Packer, SealedPack};
 use super::presence::Presence;
-use super::state::{EpochState, Head, WriterState};
+use super::state::{EpochState, FoundDamage, Head, WriterState};
 use super::stream::AssetSink;
 use super::{Repository, RepositoryError};
 use crate::cancel::Cancel;
@@ -65,6 +65,8 @@ pub struct BackupWriter<'a> {
     manifest: ManifestWriter<ArtifactWriter<Vec<u8>>>,
     memory: BTreeMap<String, serde_json::Value>,
     notes: Vec<String>,
+    /// Objects that a verification found damaged.
+    damaged: BTreeMap<ObjectName, FoundDamage>,
 
     objects: BTreeMap<Digest, u64>,
     /// Packs of the index: whether the storage still has them.
@@ -162,6 +164,7 @@ impl<'a> BackupWriter<'a> {
             manifest,
             memory: state.memory()?,
             notes: Vec::new(),
+            damaged: state.damaged(document.repository)?,
             objects: BTreeMap::new(),
             present: HashMap::new(),
             presence: Presence::default(),
@@ -276,17 +279,29 @@ impl<'a> BackupWriter<'a> {
 
     /// Whether an object is there with its size; says so when it is not.
     pub(super) fn is_stored(&mut self, object: StoredObject) -> Result<bool, RepositoryError> {
+        let name = ObjectName::object(object.digest);
+        if let Some(damage) = self.damaged.get(&name) {
+            let when = damage.time.strftime("%F");
+            let what = format!("object {name} was found damaged on {when} ({})", damage.why);
+            self.note_stored_anew(&what);
+            return Ok(false);
+        }
         let storage = self.repository.storage();
         let size_bytes = self.presence.size_bytes(storage, object.digest)?;
         let stored = size_bytes == Some(object.size_bytes);
         if !stored {
-            let name = ObjectName::object(object.digest);
-            self.notes.push(format!(
-                "object {name} is missing from the repository or has another size; \
-                 what it held is stored anew, older backups that need it are damaged"
-            ));
+            let what = format!("object {name} is missing from the repository or has another size");
+            self.note_stored_anew(&what);
         }
         Ok(stored)
+    }
+
+    fn note_stored_anew(&mut self, what: &str) {
+        let asset = self.assets.last().map_or("", |asset| asset.name.as_str());
+        self.notes.push(format!(
+            "{what}; what asset {asset} needs of it is stored anew from the source, older backups that need it are \
+             damaged; `strongroom repair` heals them from a copy"
+        ));
     }
 
     /// Where a chunk of this run waits for its pack.
@@ -505,6 +520,7 @@ fn open_epoch(
         let age_days = now.duration_since(epoch.opened).as_hours() / 24;
         let object = ObjectName::epoch(epoch.id, epoch.object);
         let serves = epoch.repository == id
+            && !state.damaged(id)?.contains_key(&object)
             && epoch.recipients == recipients
             && age_days < i64::from(sealing.epoch_days)
             && repository

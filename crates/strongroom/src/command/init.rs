@@ -130,6 +130,14 @@ fn create_missing(args: &InitArgs, around: &Surroundings) -> Result<Exit, Failur
             }
         }
     }
+    for (name, config) in &session.config.copies {
+        strongroom_adapters::create_storage(&config.storage, &around.cancel)
+            .map_err(|error| Failure::from(error).context(format_args!("copy {name}")))?;
+        report.line(format!(
+            "The place of copy {name} is there: {}; `strongroom copy` fills it.",
+            config.url
+        ));
+    }
     report.line(format!(
         "The writer is {}. Write it on paper with the identities: it tells your repository from a forged one.",
         key.signing.id()

@@ -3,6 +3,7 @@
 pub(crate) mod backup;
 pub(crate) mod check;
 pub(crate) mod completions;
+pub(crate) mod copy;
 pub(crate) mod demo;
 pub(crate) mod diff;
 pub(crate) mod expire;
@@ -12,6 +13,7 @@ pub(crate) mod identity;
 pub(crate) mod init;
 pub(crate) mod list;
 pub(crate) mod man;
+pub(crate) mod repair;
 pub(crate) mod restore;
 pub(crate) mod show;
 pub(crate) mod verify;
@@ -35,6 +37,8 @@ pub(crate) fn run(command: Command, around: &Surroundings) -> Result<Exit, Failu
         Command::Expire(args) => expire::run(&args, around),
         Command::Hold(args) => hold::run(&args, around),
         Command::Diff(args) => diff::run(&args, around),
+        Command::Copy(args) => copy::run(&args, around),
+        Command::Repair(args) => repair::run(&args, around),
         Command::Demo(args) => demo::run(&args, around),
         Command::Completions(args) => Ok(completions::run(&args, around)),
         Command::Man(args) => man::run(&args, around),

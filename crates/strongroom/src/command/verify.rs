@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 use strongroom_core::clock::{Clock as _, whole_seconds};
 use strongroom_core::execute::verify::{Level, VerifiedBackup, VerifyJob, VerifyReport, verify};
+use strongroom_core::repository::Repository;
 use strongroom_core::repository::state::Verified;
 
 use crate::cli::{IdentityOptions, ReadOptions};
@@ -85,14 +86,10 @@ impl From<LevelArg> for Level {
 }
 
 pub(crate) fn run(args: &VerifyArgs, around: &Surroundings) -> Result<Exit, Failure> {
-    let session = around.session_reading(&args.read)?;
     let level = Level::from(args.level);
-    let repositories = session.repositories()?;
-    for name in &args.repository {
-        if !repositories.contains_key(name) {
-            return Err(Failure::usage(format!("there is no repository {name:?}")));
-        }
-    }
+    let (session, wanted) = session(args, around)?;
+    // What is not looked at need not be there.
+    let repositories = session.some_repositories(&wanted)?;
     let runs = Runs::read(&session, &repositories)?;
     let chosen: Vec<&Run> = if args.all {
         runs.all.iter().collect()
@@ -128,7 +125,8 @@ pub(crate) fn run(args: &VerifyArgs, around: &Surroundings) -> Result<Exit, Fail
         around.report.problem(problem);
     }
     for run in &chosen {
-        for name in run.missing() {
+        let looked_at = |name: &&str| wanted.is_empty() || wanted.contains(*name);
+        for name in run.missing().into_iter().filter(looked_at) {
             let problem = format!(
                 "backup {}: repository {name} has no envelope of it",
                 run.label
@@ -137,7 +135,6 @@ pub(crate) fn run(args: &VerifyArgs, around: &Surroundings) -> Result<Exit, Fail
             exit = exit.and(Exit::Problems);
         }
     }
-    let wanted: BTreeSet<&String> = args.repository.iter().collect();
     for (name, repository) in &repositories {
         if !wanted.is_empty() && !wanted.contains(name) {
             continue;
@@ -157,7 +154,7 @@ pub(crate) fn run(args: &VerifyArgs, around: &Surroundings) -> Result<Exit, Fail
         };
         let found = verify(&job)
             .map_err(|error| Failure::from(error).context(format_args!("repository {name}")))?;
-        note(&session, name, &found)?;
+        note(&session, name, repository, &found)?;
         print(&around.report, name, level, &found);
         if found
             .backups
@@ -174,10 +171,43 @@ pub(crate) fn run(args: &VerifyArgs, around: &Surroundings) -> Result<Exit, Fail
     Ok(exit)
 }
 
+/// The session, and the repositories to look at; none stands for all.
+fn session<'s>(
+    args: &VerifyArgs,
+    around: &'s Surroundings,
+) -> Result<(Session<'s>, BTreeSet<String>), Failure> {
+    let mut copies = ReadOptions {
+        as_of: args.read.as_of,
+        from: args.read.from.clone(),
+    };
+    let mut wanted = BTreeSet::new();
+    let plain = around.session()?;
+    for name in &args.repository {
+        let config = plain.any_repository(name)?;
+        if config.copy_of.is_some() {
+            copies.from.push(name.clone());
+        }
+        if !wanted.insert(config.document_name().to_owned()) {
+            let message = format!("{name:?}: one repository at a time is verified in one place");
+            return Err(
+                Failure::usage(message).hint("Verify a copy and its original one after the other.")
+            );
+        }
+    }
+    Ok((around.session_reading(&copies)?, wanted))
+}
+
 /// Remembers the level that each backup reached, or that it is damaged.
-fn note(session: &Session<'_>, name: &str, found: &VerifyReport) -> Result<(), Failure> {
+fn note(
+    session: &Session<'_>,
+    name: &str,
+    repository: &Repository,
+    found: &VerifyReport,
+) -> Result<(), Failure> {
     let state = session.state(name);
     let time = whole_seconds(session.around.clock.now());
+    let id = repository.document().repository;
+    state.note_objects(id, &found.damaged, &found.whole, time)?;
     for backup in &found.backups {
         match backup.level {
             Some(level) if backup.problems.is_empty() => {

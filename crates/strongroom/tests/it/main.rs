@@ -8,6 +8,7 @@
 )]
 
 mod commands;
+mod copies;
 mod faults;
 mod fixture;
 mod golden;
