@@ -2,6 +2,7 @@
 //!
 //! - [`storage_conformance`]: the suite that every [`Storage`](strongroom_core::storage::Storage) passes.
 //! - [`memory_storage`]: a storage in memory that can lose its power.
+//! - [`clouds`]: emulators of cloud storages on loopback.
 //! - [`fault_storage`]: a decorator that fails, tears, loses and delays by script.
 //! - [`server_conformance`]: the suite that every [`DatabaseServer`](strongroom_core::source::server::DatabaseServer) passes.
 //! - [`memory_server`]: a database server in memory, with its source.
@@ -10,6 +11,7 @@
 //! - [`recording_sink`]: a [`Sink`](strongroom_core::source::Sink) that keeps what a source pushes.
 //! - [`servers`]: real servers for storages.
 
+pub mod clouds;
 pub mod fault_storage;
 pub mod fixtures;
 pub mod memory_server;

@@ -16,8 +16,7 @@ const TRUST: &str = "Name the certificate of the authority that signed the serve
 const IMMUTABLE: &str =
     "A retention policy or a hold protects it until its time is over; that is what it is for.";
 const ARCHIVED: &str = "Rehydrate the objects to an online access tier first, and keep repositories out of the archive tier.";
-const NETWORK: &str =
-    "Allow the address of this host in the firewall and network rules of the account.";
+const ACCOUNT: &str = "Check that credentials_file is for this account and container and has not expired, and that the network rules of the account allow the address of this host.";
 const UNKNOWN: &str =
     "Look the code up in the service's documentation; the request itself was not at fault before.";
 const FOREIGN: &str =
@@ -124,9 +123,9 @@ fn of_answer(service: Service, answer: &Answer) -> RequestError {
         (400, _) if code == "InvalidBlockList" || code == "InvalidBlobOrBlock" => {
             RequestError::transient(Answer::new(400, Some(code), ""))
         }
-        (403, _) if is_network(code) => {
-            let why = format!("this host may not reach the account ({answer})");
-            refused(why, NETWORK)
+        (403, _) if is_account_rule(code) => {
+            let why = format!("the account does not serve this request ({answer})");
+            refused(why, ACCOUNT)
         }
         (400 | 401, _) | (403, _) if is_credentials(answer.status, code) => {
             let why = format!("the credentials are not accepted ({answer})");
@@ -152,7 +151,7 @@ fn is_protected(code: &str) -> bool {
         || code == "LeaseIdMissing"
 }
 
-fn is_network(code: &str) -> bool {
+fn is_account_rule(code: &str) -> bool {
     matches!(
         code,
         "AuthorizationFailure" | "AuthorizationSourceIPMismatch" | "IpAuthorizationError"
@@ -287,7 +286,7 @@ mod tests {
                 AZURE.permission,
             ),
             (403, "AccessDenied", "", "do not allow", AZURE.permission),
-            (403, "AuthorizationFailure", "", "may not reach", NETWORK),
+            (403, "AuthorizationFailure", "", "does not serve", ACCOUNT),
             (409, "BlobImmutableDueToPolicy", "", "protected", IMMUTABLE),
             (409, "BlobArchived", "", "archived", ARCHIVED),
             (
