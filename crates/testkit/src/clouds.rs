@@ -41,11 +41,14 @@ impl Drop for Emulator {
     }
 }
 
-/// Starts a Google Cloud Storage that has these buckets. `URL/as/ROLE` is the same as somebody with fewer permissions.
+/// Starts a Google Cloud Storage that has these buckets. `URL/as/ROLE` is the same as somebody with the permissions of
+/// `docs/policies/gcs/ROLE.yaml`.
 pub fn gcs(buckets: &[&str]) -> Result<Emulator, String> {
     let program = gcs_program()?;
     let directory = temporary();
+    let roles = servers().join("../../docs/policies/gcs");
     let mut child = Command::new(program)
+        .arg(roles)
         .args(buckets)
         .env("TMPDIR", directory.path())
         .stdin(Stdio::piped())

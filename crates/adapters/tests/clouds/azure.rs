@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use strongroom_adapters::storage::Place;
 use strongroom_adapters::storage::azure::AzureSettings;
 use strongroom_adapters::storage::object_stores::Endpoint;
+use strongroom_core::format::Digest;
 use strongroom_core::format::name::ObjectName;
-use strongroom_core::storage::{Put, Storage};
+use strongroom_core::storage::{Body, Put, Storage};
 use strongroom_testkit::clouds::{self, AZURE_ACCOUNT, AZURE_KEY, Emulator};
 use strongroom_testkit::storage_conformance;
 
@@ -129,6 +130,16 @@ fn signatures_allow_what_they_name() {
     let object = put(&*writer, b"an object").expect("stores");
     put(&*writer, b"an object").expect("is there");
     assert_refused(writer.delete(&object), "do not allow", hint);
+
+    // Parts take the permission to write, with which objects can be replaced, too.
+    let file = tempfile::NamedTempFile::new().expect("a temporary file");
+    file.as_file().set_len(40 << 20).expect("grows");
+    let large = Body::File(file.path());
+    assert_refused(
+        writer.put(&ObjectName::object(Digest::of(b"large")), large),
+        "do not allow",
+        hint,
+    );
 
     let restorer = service.permitted("rl", &prefix);
     assert_eq!(restorer.get(&name, 10).expect("reads"), b"{}");

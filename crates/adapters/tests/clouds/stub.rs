@@ -133,7 +133,7 @@ fn drain(client: &mut TcpStream, head: &str, mut body: Vec<u8>) -> Vec<u8> {
         .lines()
         .find_map(|line| line.strip_prefix("content-length:"))
         .map_or(0, |length| length.trim().parse().expect("a length"));
-    let mut block = [0; 1 << 16];
+    let mut block = vec![0; 1 << 16];
     while body.len() < length {
         match client.read(&mut block) {
             Ok(read @ 1..) => body.extend_from_slice(&block[..read]),

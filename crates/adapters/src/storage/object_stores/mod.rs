@@ -103,10 +103,10 @@ impl<S: ObjectStore + PaginatedListStore> StoreRequests<S> {
     }
 
     fn path(&self, key: &str) -> Result<Path, RequestError> {
-        Path::parse(format!("{}{key}", self.prefix)).map_err(|error| self.error(error.into()))
+        Path::parse(format!("{}{key}", self.prefix)).map_err(|error| self.error(&error.into()))
     }
 
-    fn error(&self, error: object_store::Error) -> RequestError {
+    fn error(&self, error: &object_store::Error) -> RequestError {
         refusal::classify(self.service, error)
     }
 
@@ -153,7 +153,7 @@ impl<S: ObjectStore + PaginatedListStore> Requests for StoreRequests<S> {
         match block_on(self.store.put_opts(&path, payload, options)) {
             Ok(_) => Ok(Put::Stored),
             Err(error) if says_there_is_one(&error) => Ok(Put::AlreadyThere),
-            Err(error) => self.unless_there(key, self.error(error)),
+            Err(error) => self.unless_there(key, self.error(&error)),
         }
     }
 
@@ -176,7 +176,7 @@ impl<S: ObjectStore + PaginatedListStore> Requests for StoreRequests<S> {
         };
         let error = match block_on(upload.send(file, size_bytes)) {
             Ok(()) => return Ok(Put::Stored),
-            Err(parts::UploadError::Store(error)) => self.error(error),
+            Err(parts::UploadError::Store(error)) => self.error(&error),
             Err(parts::UploadError::File(error)) => return Err(error.into()),
         };
         self.unless_there(key, error)
@@ -200,16 +200,16 @@ impl<S: ObjectStore + PaginatedListStore> Requests for StoreRequests<S> {
             // An empty object has no ranges; some answer with all of it, which the crate does not take.
             Err(error) if status(&error).is_none() => match self.head(key) {
                 Ok(Some(stat)) if stat.size_bytes <= offset => Ok(Vec::new()),
-                _ => Err(self.error(error)),
+                _ => Err(self.error(&error)),
             },
-            Err(error) => Err(self.error(error)),
+            Err(error) => Err(self.error(&error)),
         }
     }
 
     fn head(&self, key: &str) -> Result<Option<ObjectStat>, RequestError> {
         match block_on(self.store.head(&self.path(key)?)) {
             Ok(meta) => Ok(Some(Self::stat(&meta))),
-            Err(error) => match self.error(error) {
+            Err(error) => match self.error(&error) {
                 RequestError::NotFound => Ok(None),
                 error => Err(error),
             },
@@ -227,7 +227,7 @@ impl<S: ObjectStore + PaginatedListStore> Requests for StoreRequests<S> {
             };
             let page =
                 block_on(self.store.list_paginated(Some(&begin), options)).map_err(|error| {
-                    match self.error(error) {
+                    match self.error(&error) {
                         // A listing is of the place, not of an object.
                         RequestError::NotFound => refusal::no_place(self.service),
                         error => error,
@@ -257,7 +257,7 @@ impl<S: ObjectStore + PaginatedListStore> Requests for StoreRequests<S> {
     fn delete(&self, key: &str) -> Result<(), RequestError> {
         match block_on(self.store.delete(&self.path(key)?)) {
             Ok(()) => Ok(()),
-            Err(error) => match self.error(error) {
+            Err(error) => match self.error(&error) {
                 RequestError::NotFound => Ok(()),
                 error => Err(error),
             },

@@ -46,11 +46,11 @@ const AZURE: Words = Words {
 };
 
 /// Sorts an error of the crate.
-pub(super) fn classify(service: Service, error: StoreError) -> RequestError {
-    if let Some(answer) = find::<Answer>(&error) {
+pub(super) fn classify(service: Service, error: &StoreError) -> RequestError {
+    if let Some(answer) = find::<Answer>(error) {
         return of_answer(service, answer);
     }
-    match &error {
+    match error {
         StoreError::NotFound { .. } => return RequestError::NotFound,
         StoreError::InvalidPath { .. } => {
             return refused(
@@ -60,8 +60,8 @@ pub(super) fn classify(service: Service, error: StoreError) -> RequestError {
         }
         _ => {}
     }
-    let text = strongroom_core::error_chain(&error);
-    if find::<HttpError>(&error).is_some() {
+    let text = strongroom_core::error_chain(error);
+    if find::<HttpError>(error).is_some() {
         return of_transport(&text);
     }
     if text.contains("az account get-access-token") || text.contains("Azure CLI") {
@@ -127,7 +127,7 @@ fn of_answer(service: Service, answer: &Answer) -> RequestError {
             let why = format!("the account does not serve this request ({answer})");
             refused(why, ACCOUNT)
         }
-        (400 | 401, _) | (403, _) if is_credentials(answer.status, code) => {
+        (400 | 401 | 403, _) if is_credentials(answer.status, code) => {
             let why = format!("the credentials are not accepted ({answer})");
             refused(why, words.credentials)
         }
@@ -241,7 +241,7 @@ mod tests {
             store: "test",
             source: Box::new(http),
         };
-        classify(Service::Azure, error)
+        classify(Service::Azure, &error)
     }
 
     #[test]
