@@ -54,7 +54,7 @@ fn refusals_say_what_to_do() {
 
     let wrong = Account {
         secret_key: "another-secret-key".into(),
-        ..bucket.restorer.clone()
+        ..Minio::root()
     };
     let (_, wrong) = bucket.settings(&wrong, "x");
     all_say(
@@ -179,7 +179,7 @@ fn a_certificate_must_be_trusted() {
             .map(|url| url.replace("https:", "http:"));
     });
     let text = refusal(open(&plain).stat(&ObjectName::repository(1)));
-    assert!(text.contains("HTTPS"), "{text}");
+    assert!(text.contains("or https:// in its place"), "{text}");
 }
 
 #[test]
