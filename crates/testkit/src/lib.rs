@@ -7,6 +7,7 @@
 //! - [`memory_server`]: a database server in memory, with its source.
 //! - [`fixtures`]: test databases for PostgreSQL and MariaDB.
 //! - [`proxy`]: a TCP proxy that delays, tears, drops and stalls, and answers for HTTP servers.
+//! - [`sshd`]: a private OpenSSH server on loopback.
 //! - [`recording_sink`]: a [`Sink`](strongroom_core::source::Sink) that keeps what a source pushes.
 
 pub mod fault_storage;
@@ -16,6 +17,7 @@ pub mod memory_storage;
 pub mod proxy;
 pub mod recording_sink;
 pub mod server_conformance;
+pub mod sshd;
 pub mod storage_conformance;
 
 use std::io::Read as _;
