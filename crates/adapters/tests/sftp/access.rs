@@ -103,7 +103,10 @@ fn a_directory_that_is_not_there_is_made_by_create_only() {
     assert!(matches!(error, StorageError::Refused(_)), "{error:?}");
     std::fs::write(server.path("a/b/c"), "a file").expect("writes");
     let error = open(&settings).and_then(|storage| storage.stat(&ObjectName::repository(1)));
-    assert!(matches!(error, Err(StorageError::Refused(_))), "{error:?}");
+    let Err(StorageError::Refused(refused)) = error else {
+        panic!("not refused: {error:?}");
+    };
+    assert!(refused.why.contains("is no directory"), "{refused}");
 }
 
 #[test]

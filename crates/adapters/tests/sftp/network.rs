@@ -34,12 +34,12 @@ fn it_conforms_when_connections_drop() {
     };
     let proxy = Proxy::start(server.sshd.address()).expect("starts");
     proxy.set(Faults {
-        // A login alone is some twenty pieces.
-        drop_one_in: Some(200),
+        // The largest object of the suite passes in some 260 pieces.
+        drop_one_in: Some(1000),
         ..Faults::default()
     });
     conform(&server, proxy.address());
-    assert!(proxy.counts().broken > 5, "{:?}", proxy.counts());
+    assert!(proxy.counts().broken > 2, "{:?}", proxy.counts());
 }
 
 #[test]
