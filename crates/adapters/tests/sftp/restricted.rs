@@ -4,7 +4,7 @@ use strongroom_core::format::Digest;
 use strongroom_core::format::name::ObjectName;
 use strongroom_core::storage::{Body, Put, StorageError};
 
-use super::place::{create, open, server};
+use super::place::{create, open, run, server};
 
 /// What the guide allows a writer, a restorer and an expirer.
 const GUIDE: &str = include_str!("../../../../docs/guide/storages/sftp.md");
@@ -130,4 +130,50 @@ fn a_server_that_cannot_promise_is_refused() {
         panic!("not refused: {error:?}");
     };
     assert!(refusal.why.contains("hard links"), "{refusal}");
+}
+
+/// What docs/guide/storages/sftp.md says frankly of a stolen key; if this fails, the page must change.
+#[test]
+fn a_thief_cannot_remove_but_can_write_over() {
+    let test = "restricted::a_thief_cannot_remove_but_can_write_over";
+    let Some(server) = server(test, &allowed("ca-writer")) else {
+        return;
+    };
+    let storage = create(&server.here("r"));
+    let name = ObjectName::repository(1);
+    storage.create(&name, b"{}").expect("creates");
+    let object = server.path("r").join(name.as_str());
+    let empty = server.path("empty");
+    std::fs::write(&empty, "XX").expect("writes");
+    let sftp = |request: &str| {
+        let batch = server.path("batch");
+        std::fs::write(&batch, format!("{request}\n")).expect("writes");
+        let text = |path: std::path::PathBuf| path.to_str().expect("UTF-8").to_owned();
+        let known = server.path("known");
+        std::fs::write(&known, format!("* {}\n", server.sshd.host_key().expect("a key")))
+            .expect("writes");
+        run(
+            "sftp",
+            &[
+                "-b",
+                &text(batch),
+                "-P",
+                &server.sshd.address().port().to_string(),
+                "-i",
+                &text(server.sshd.key()),
+                "-o",
+                &format!("UserKnownHostsFile={}", text(known)),
+                &format!("{}@127.0.0.1", server.sshd.user()),
+            ],
+        )
+    };
+    let object_text = object.display();
+    assert!(!sftp(&format!("rm {object_text}")));
+    assert!(!sftp(&format!("chmod 0 {object_text}")));
+    assert!(!sftp(&format!("symlink /etc/passwd {object_text}.x")));
+    assert_eq!(std::fs::read(&object).expect("reads"), b"{}");
+    assert!(sftp(&format!("put {} {object_text}", empty.display())));
+    assert_eq!(std::fs::read(&object).expect("reads"), b"XX");
+    assert!(sftp(&format!("rename {object_text} {object_text}.away")));
+    assert!(!object.exists());
 }
