@@ -150,8 +150,11 @@ fn a_thief_cannot_remove_but_can_write_over() {
         std::fs::write(&batch, format!("{request}\n")).expect("writes");
         let text = |path: std::path::PathBuf| path.to_str().expect("UTF-8").to_owned();
         let known = server.path("known");
-        std::fs::write(&known, format!("* {}\n", server.sshd.host_key().expect("a key")))
-            .expect("writes");
+        std::fs::write(
+            &known,
+            format!("* {}\n", server.sshd.host_key().expect("a key")),
+        )
+        .expect("writes");
         run(
             "sftp",
             &[
