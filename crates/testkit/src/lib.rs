@@ -8,6 +8,7 @@
 //! - [`memory_server`]: a database server in memory, with its source.
 //! - [`fixtures`]: test databases for PostgreSQL and MariaDB.
 //! - [`proxy`]: a TCP proxy that delays, tears, drops and stalls, and answers for HTTP servers.
+//! - [`sshd`]: a private OpenSSH server on loopback.
 //! - [`recording_sink`]: a [`Sink`](strongroom_core::source::Sink) that keeps what a source pushes.
 //! - [`servers`]: real servers for storages.
 
@@ -20,6 +21,7 @@ pub mod proxy;
 pub mod recording_sink;
 pub mod server_conformance;
 pub mod servers;
+pub mod sshd;
 pub mod storage_conformance;
 
 use std::io::Read as _;
