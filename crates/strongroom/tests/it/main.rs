@@ -8,6 +8,7 @@
 )]
 
 mod commands;
+mod expire;
 mod faults;
 mod fixture;
 mod golden;
