@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::fixture::{Host, write};
+use crate::reader::{must_read, read};
 
 const RETENTION: &str = r#"
 [repository.offsite.retention]
@@ -71,6 +72,9 @@ fn what_expired_is_gone_and_nobody_complains() {
     assert!(repository(&done, "offsite")["waiting"]["epoch_bytes"].as_u64() > Some(0));
     host.ok(&["list"]);
     host.ok(&["verify", "--all"]);
+    for place in ["repo/offsite", "repo/keysafe"] {
+        must_read(&["verify", &host.text(place)]);
+    }
     host.run(&["check"])
         .says("the chain of envelopes is unbroken");
     host.restore_to(&made[3], "out").exits(0);
@@ -84,6 +88,12 @@ fn what_expired_is_gone_and_nobody_complains() {
     let writer = writer.expect("a writer").expect("reads").path();
     std::fs::remove_file(writer.join("0000000003.json")).expect("removes");
     host.run(&["list"]).exits(3).says("envelope 3 of writer");
+    let output = read(&["list", &host.text("repo/offsite")]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        !output.status.success() && said.contains("0000000004.json"),
+        "{said}"
+    );
     let refused = host.run(&["expire", "--json"]).exits(4).document();
     assert_eq!(refused["refusals"][0]["code"], "history");
     host.ok(&["expire", "--accept-missing", "--apply"]);
