@@ -150,6 +150,48 @@ fn unknown_keys_at_every_level() {
 /// What is replaced, by what, and the line and the message of the fault.
 const FAULTS: &[(&str, &str, usize, &str)] = &[
     (
+        "accepts = [\"key\", \"secret\"]\n",
+        "accepts = [\"key\", \"secret\"]\nretention = { }\n",
+        13,
+        "repository \"keysafe\": retention: nothing is kept",
+    ),
+    (
+        "accepts = [\"key\", \"secret\"]\n",
+        "accepts = [\"key\", \"secret\"]\nretention = { keep_daily = 0 }\n",
+        13,
+        "repository \"keysafe\": retention: \"keep_daily\" is 0",
+    ),
+    (
+        "accepts = [\"key\", \"secret\"]\n",
+        "accepts = [\"key\", \"secret\"]\nretention = { keep_within = \"2 weeks\" }\n",
+        13,
+        "repository \"keysafe\": retention: \"keep_within\" is \"2 weeks\"",
+    ),
+    (
+        "accepts = [\"key\", \"secret\"]\n",
+        "accepts = [\"key\", \"secret\"]\nretention = { keep = \"always\" }\n",
+        13,
+        "repository \"keysafe\": retention: \"keep\" is \"always\"",
+    ),
+    (
+        "accepts = [\"key\", \"secret\"]\n",
+        "accepts = [\"key\", \"secret\"]\nretention = { keep = \"forever\", keep_last = 1 }\n",
+        13,
+        "repository \"keysafe\": retention: keep = \"forever\" and a number beside it",
+    ),
+    (
+        "accepts = [\"key\", \"secret\"]\n",
+        "accepts = [\"key\", \"secret\"]\nretention = { keep_last = 1, keep_until_expiry_plus = \"9d\" }\n",
+        13,
+        "repository \"keysafe\": retention: \"keep_until_expiry_plus\" is for assets of class \"certificate\"",
+    ),
+    (
+        "accepts = [\"key\", \"secret\"]\n",
+        "accepts = [\"key\", \"secret\"]\nretention = { keep_last = 1, time_zone = \"Mars/Olympus\" }\n",
+        13,
+        "repository \"keysafe\": retention: there is no time zone \"Mars/Olympus\"",
+    ),
+    (
         "[writer]\nkey_file = \"writer.key\"\n",
         "",
         1,
