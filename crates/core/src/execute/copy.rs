@@ -115,13 +115,7 @@ pub(super) type Listing = BTreeMap<ObjectName, u64>;
 /// Lists everything of a repository, each prefix once.
 pub(super) fn list_all(storage: &dyn Storage) -> Result<Listing, StorageError> {
     let mut found = Listing::new();
-    for prefix in [
-        name::REPOSITORY,
-        name::EPOCHS,
-        name::OBJECTS,
-        name::ENVELOPES,
-        name::HOLDS,
-    ] {
+    for prefix in name::PREFIXES {
         storage.list(prefix, &mut |name, stat| {
             found.insert(name, stat.size_bytes);
         })?;
@@ -165,6 +159,18 @@ impl Copying<'_, '_> {
         from.list(name::ENVELOPES, &mut |name, _| envelopes.push(name))
             .map_err(|error| self.from(error))?;
         envelopes.sort();
+        let known = |name: &ObjectName| {
+            let writer = name.envelope_parts().map(|(writer, _)| writer);
+            writer.is_none_or(|writer| self.job.from.document().writer(writer).is_ok())
+        };
+        let all = envelopes.len();
+        envelopes.retain(known);
+        if envelopes.len() < all {
+            self.report.problems.push(format!(
+                "{} envelopes of writers who may not write to the repository were not copied",
+                all - envelopes.len()
+            ));
+        }
         self.look_for_rollback(&envelopes, &there);
         let plan = self.plan(&envelopes, &there)?;
         for (name, (found, size)) in &plan.other_size {
@@ -182,7 +188,9 @@ impl Copying<'_, '_> {
             self.create(&name, &bytes)?;
         }
         self.epochs(&plan, &there)?;
-        self.holds(&there)?;
+        // A record of what has expired comes before the envelopes, so that none is missed.
+        self.documents_below(name::EXPIRED, &there)?;
+        self.documents_below(name::HOLDS, &there)?;
         for part in plan.parts(PART_BYTES) {
             self.part(part, &plan)?;
         }
@@ -371,15 +379,18 @@ impl Copying<'_, '_> {
         self.job.to.flush().map_err(|error| self.to(error))
     }
 
-    fn holds(&mut self, there: &Listing) -> Result<(), CopyError> {
-        let mut holds = Vec::new();
+    /// Holds, and records of what has expired: small signed documents.
+    fn documents_below(&mut self, prefix: &str, there: &Listing) -> Result<(), CopyError> {
+        let mut names = Vec::new();
         let from = self.job.from.storage();
-        from.list(name::HOLDS, &mut |name, _| holds.push(name))
+        from.list(prefix, &mut |name, _| names.push(name))
             .map_err(|error| self.from(error))?;
-        holds.retain(|name| !there.contains_key(name));
-        for name in holds {
+        names.retain(|name| !there.contains_key(name));
+        names.sort();
+        for name in names {
             match from.get(&name, limits::DOCUMENT_MAX) {
                 Ok(bytes) => self.create(&name, &bytes)?,
+                // Released, or replaced by a newer record, since it was listed.
                 Err(StorageError::NotFound { .. }) => {}
                 Err(error) => return Err(self.from(error)),
             }

@@ -12,6 +12,7 @@ use super::{Event, Observer};
 use crate::cancel::Cancel;
 use crate::error_chain;
 use crate::format::envelope::Envelope;
+use crate::format::expiry::ExpiryRecord;
 use crate::format::manifest::Content;
 use crate::format::name::{self, ObjectName};
 use crate::format::repository_document::RepositoryDocument;
@@ -92,9 +93,11 @@ pub fn look(
         there: list_all(from)?,
         damaged_here,
         damaged_there,
+        expired: Vec::new(),
         documents: BTreeMap::new(),
     };
     let document = documents(job, &mut world)?;
+    expiry_records(job, &mut world, &document)?;
     let names: BTreeSet<ObjectName> = below(&world.here, name::ENVELOPES)
         .chain(below(&world.there, name::ENVELOPES))
         .cloned()
@@ -108,6 +111,50 @@ pub fn look(
         world.documents.insert(name, seen);
     }
     Ok(world)
+}
+
+/// The newest record of either side that holds; one that only the other has is brought back.
+fn expiry_records(
+    job: &RepairJob<'_>,
+    world: &mut RepairWorld,
+    document: &RepositoryDocument,
+) -> Result<(), RepairError> {
+    let (target, from) = (&*job.target, job.from.storage());
+    let newest = |listing| {
+        let names = below(listing, name::EXPIRED);
+        names.filter(|name| name.expired_number().is_some()).last()
+    };
+    let names: BTreeSet<ObjectName> = newest(&world.here)
+        .into_iter()
+        .chain(newest(&world.there))
+        .cloned()
+        .collect();
+    let newest_here = newest(&world.here).cloned();
+    for name in names {
+        let mut side = |storage: &dyn Storage| -> Result<Side, RepairError> {
+            Ok(match bytes(storage, &name)? {
+                Ok(None) => Side::Missing,
+                Err(why) => Side::Damaged(why),
+                Ok(Some(bytes)) => match ExpiryRecord::open(&bytes, &name, document) {
+                    Ok(record) => {
+                        world.expired.push(record.expired);
+                        Side::Good(Digest::of(&bytes), None)
+                    }
+                    Err(error) => Side::Damaged(error_chain(&error)),
+                },
+            })
+        };
+        let seen = DocumentSeen {
+            here: side(target)?,
+            there: side(from)?,
+        };
+        // Older ones are not kept for ever.
+        let is_newer = newest_here.as_ref().is_none_or(|newest| *newest <= name);
+        if is_newer {
+            world.documents.insert(name, seen);
+        }
+    }
+    Ok(())
 }
 
 /// The bytes under a name; `None` when there are none, an error of its own when they cannot be read.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::format::envelope::Envelope;
+use crate::format::expiry::ExpiredRanges;
 use crate::format::name::ObjectName;
 use crate::format::{Digest, Label};
 
@@ -17,7 +18,9 @@ pub struct RepairWorld {
     pub damaged_here: BTreeMap<ObjectName, String>,
     /// Objects of the other one that were found damaged.
     pub damaged_there: BTreeSet<ObjectName>,
-    /// The repository documents and envelopes of either.
+    /// Which envelopes have expired, by the records of either side.
+    pub expired: Vec<ExpiredRanges>,
+    /// The repository documents and envelopes of either, and its newest record of what has expired.
     pub documents: BTreeMap<ObjectName, DocumentSeen>,
 }
 
@@ -74,7 +77,7 @@ pub struct RepairPlan {
     pub heal: Vec<Heal>,
     /// What cannot be.
     pub lost: Vec<Lost>,
-    /// Backups that only the other side has and that are not brought back: they may have expired.
+    /// Backups that only the other side has, and that have expired in this one.
     pub left_out: Vec<(ObjectName, Label)>,
     /// Contradictions that nobody but the operator can solve; nothing is done about them.
     pub problems: Vec<String>,
@@ -93,13 +96,13 @@ impl RepairPlan {
     }
 }
 
-/// Plans a repair; `bring_back` takes all backups that only the other side has.
-pub fn plan_repair(world: &RepairWorld, bring_back: bool) -> RepairPlan {
+/// Plans a repair.
+pub fn plan_repair(world: &RepairWorld) -> RepairPlan {
     let mut plan = RepairPlan::default();
     let (documents, envelopes) = world
         .documents
         .iter()
-        .partition::<Vec<_>, _>(|(name, _)| name.revision().is_some());
+        .partition::<Vec<_>, _>(|(name, _)| name.envelope_parts().is_none());
     for (name, seen) in documents {
         plan_document(&mut plan, name, seen);
     }
@@ -122,7 +125,7 @@ pub fn plan_repair(world: &RepairWorld, bring_back: bool) -> RepairPlan {
                 healed.push(heal_document(world, name, *digest, why, true));
             }
             (Side::Missing, Side::Good(digest, Some(envelope))) => {
-                if bring_back || is_newer_than_all(world, name) {
+                if !has_expired(world, name) {
                     kept.push(envelope);
                     healed.push(heal_document(world, name, *digest, "it is missing", false));
                 } else {
@@ -188,14 +191,12 @@ fn heal_document(
     }
 }
 
-/// Whether the repository has no envelope of this writer with a higher number: the newest never expire.
-fn is_newer_than_all(world: &RepairWorld, name: &ObjectName) -> bool {
-    let Some((writer, sequence)) = name.envelope_parts() else {
-        return false;
-    };
-    let here = world.here.keys().filter_map(ObjectName::envelope_parts);
-    here.filter(|(other, _)| *other == writer)
-        .all(|(_, last)| last < sequence)
+/// Whether a record says that the envelope was let go.
+fn has_expired(world: &RepairWorld, name: &ObjectName) -> bool {
+    name.envelope_parts().is_some_and(|(writer, sequence)| {
+        let mut records = world.expired.iter();
+        records.any(|expired| expired.covers(writer, sequence))
+    })
 }
 
 fn plan_objects(plan: &mut RepairPlan, world: &RepairWorld, kept: &[&Envelope]) {
@@ -299,7 +300,7 @@ mod tests {
     #[test]
     fn what_is_whole_is_left_alone() {
         let both = [envelope(1, &["a"]), envelope(2, &["a", "b"])];
-        let plan = plan_repair(&world(&both, &both), false);
+        let plan = plan_repair(&world(&both, &both));
         assert_eq!(plan, RepairPlan::default());
     }
 
@@ -312,7 +313,7 @@ mod tests {
         world
             .damaged_here
             .insert(object("c"), "its bytes were changed".into());
-        let plan = plan_repair(&world, false);
+        let plan = plan_repair(&world);
         let mut healed: Vec<(ObjectName, bool)> = plan
             .heal
             .iter()
@@ -335,7 +336,7 @@ mod tests {
         let mut seen = world(&both, &both);
         seen.here.remove(&object("a"));
         seen.damaged_there.insert(object("a"));
-        let plan = plan_repair(&seen, false);
+        let plan = plan_repair(&seen);
         assert!(plan.heal.is_empty());
         let labels: Vec<Label> = both.iter().map(|one| one.label.clone()).collect();
         assert_eq!(plan.lost[0].backups, labels);
@@ -343,18 +344,20 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_come_back_and_what_may_have_expired_does_not() {
+    fn the_missing_come_back_and_the_expired_do_not() {
         let all = [
             envelope(1, &["a"]),
             envelope(2, &["b"]),
             envelope(3, &["c"]),
         ];
-        let seen = world(&all[1..2], &all);
-        let plan = plan_repair(&seen, false);
+        let mut seen = world(&all[1..2], &all);
+        seen.expired = vec![ExpiredRanges::of([(all[0].writer, 1)])];
+        let plan = plan_repair(&seen);
         let names: Vec<&ObjectName> = plan.heal.iter().map(|heal| &heal.name).collect();
         assert_eq!(names, [&object("c"), &all[2].name()], "the envelope last");
         assert_eq!(plan.left_out, [(all[0].name(), all[0].label.clone())]);
-        let plan = plan_repair(&seen, true);
+        seen.expired.clear();
+        let plan = plan_repair(&seen);
         assert_eq!((plan.heal.len(), plan.left_out.len()), (4, 0));
     }
 
@@ -364,7 +367,7 @@ mod tests {
         let mut world = world(&both, &both);
         let seen = world.documents.get_mut(&both[0].name()).expect("seen");
         seen.there = Side::Good(Digest::of(b"other"), Some(Box::new(both[0].clone())));
-        let plan = plan_repair(&world, true);
+        let plan = plan_repair(&world);
         assert_eq!((plan.heal.len(), plan.problems.len()), (0, 1));
     }
 }

@@ -38,9 +38,6 @@ pub(crate) struct RepairArgs {
     /// a list shows
     #[arg(long)]
     read_all: bool,
-    /// Bring back backups, too, that only --from has and that are not the newest: they may have expired
-    #[arg(long)]
-    bring_back: bool,
     /// Carry out the plan
     #[arg(long)]
     apply: bool,
@@ -84,7 +81,7 @@ pub(crate) fn run(args: &RepairArgs, around: &Surroundings) -> Result<Exit, Fail
         observer: &progress,
     };
     let world = look(&job, damaged_here, damaged_there.into_keys().collect())?;
-    let plan = plan_repair(&world, args.bring_back);
+    let plan = plan_repair(&world);
     let lost = Losses::of(&session, &world, &plan, &good, args)?;
     let report = &around.report;
     print_plan(report, &plan, to);
@@ -324,12 +321,13 @@ fn print_plan(report: &Report, plan: &RepairPlan, to: &RepositoryConfig) {
         }
         more(report, plan.heal.len());
     }
-    for (name, label) in plan.left_out.iter().take(limit(report)) {
-        report.note(format!(
-            "backup {label} ({name}) is in the copy only; it may have expired. --bring-back takes such backups, too."
+    if !plan.left_out.is_empty() {
+        report.line(format!(
+            "{} backups that have expired in {} are in the other one still; they stay there.",
+            plan.left_out.len(),
+            to.name
         ));
     }
-    more(report, plan.left_out.len());
 }
 
 fn print_done(report: &Report, done: &RepairReport, to: &RepositoryConfig) {
