@@ -15,7 +15,7 @@ pub mod writer;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 pub(crate) use hashing::update_zeros;
 pub use kept::{ExpiryRecords, StoredHold};
@@ -277,6 +277,35 @@ impl Repository {
         Ok(survey)
     }
 
+    /// Reads the envelopes of known writers, several at a time.
+    fn read_envelopes(
+        &self,
+        names: &[ObjectName],
+    ) -> BTreeMap<ObjectName, Result<StoredEnvelope, RepositoryError>> {
+        let is_known = |name: &&ObjectName| {
+            let writer = name.envelope_parts().map(|(writer, _)| writer);
+            writer.is_some_and(|writer| self.document.writer(writer).is_ok())
+        };
+        let next = Mutex::new(names.iter().filter(is_known));
+        let read = Mutex::new(BTreeMap::new());
+        let work = || {
+            loop {
+                let name = next.lock().unwrap_or_else(PoisonError::into_inner).next();
+                let Some(name) = name else { return };
+                let envelope = self.envelope(name);
+                let mut read = read.lock().unwrap_or_else(PoisonError::into_inner);
+                read.insert(name.clone(), envelope);
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 1..self.storage.readers().min(names.len()) {
+                scope.spawn(work);
+            }
+            work();
+        });
+        read.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Reads and checks every envelope and the chains that they form.
     pub fn catalogue(&self) -> Result<Catalogue, RepositoryError> {
         // An envelope is deleted once a record says so: listed in this order, none is missed without it.
@@ -295,6 +324,7 @@ impl Repository {
         let mut vanished = Vec::new();
         let mut before: Option<(WriterId, u64, Option<Digest>)> = None;
         let mut strangers: BTreeMap<WriterId, u64> = BTreeMap::new();
+        let mut read = self.read_envelopes(&names);
         for name in names {
             let Some((writer, sequence)) = name.envelope_parts() else {
                 catalogue
@@ -318,7 +348,7 @@ impl Repository {
                     missing.push((writer, first, last));
                 }
             }
-            match self.envelope(&name) {
+            match read.remove(&name).expect("all of known writers were read") {
                 Ok(stored) => {
                     let previous = last
                         .filter(|_| sequence == expected)

@@ -2,6 +2,11 @@
 //!
 //! - [`minio`]: S3, built from its Go module.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "servers are started by the tests, not by the program"
+)]
+
 pub mod minio;
 
 use std::io::Write as _;

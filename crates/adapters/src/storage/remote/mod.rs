@@ -19,6 +19,7 @@ mod uploads;
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use strongroom_core::cancel::Cancel;
 use strongroom_core::format::name::ObjectName;
@@ -240,10 +241,21 @@ impl<R: Requests> Storage for RemoteStorage<R> {
     fn create(&self, name: &ObjectName, bytes: &[u8]) -> Result<Put, StorageError> {
         self.flush()?;
         let bytes: Arc<[u8]> = Arc::from(bytes);
-        self.link
+        let asked = AtomicU32::new(0);
+        let put = self
+            .link
             .ask("create", name.as_str(), bytes.len() as u64, |requests| {
+                asked.fetch_add(1, Ordering::Relaxed);
                 requests.put_new(name.as_str(), Arc::clone(&bytes))
-            })
+            })?;
+        if put == Put::AlreadyThere && asked.into_inner() > 1 {
+            // Perhaps the first request was carried out and its answer lost: then what is there is ours.
+            let there = self.link.get(name.as_str(), 0, bytes.len() + 1)?;
+            if *there == *bytes {
+                return Ok(Put::Stored);
+            }
+        }
+        Ok(put)
     }
 
     fn flush(&self) -> Result<(), StorageError> {

@@ -141,6 +141,16 @@ fn what_fails_is_asked_again_and_nothing_is_stored_twice() {
 }
 
 #[test]
+fn a_create_whose_answer_was_lost_is_ours() {
+    // The second request is carried out and its answer lost, the third finds what the second stored.
+    let storage = RemoteStorage::new(Flaky::new(3), limits(), Cancel::default());
+    let name = ObjectName::repository(1);
+    assert_eq!(storage.create(&name, b"{}").expect("creates"), Put::Stored);
+    let put = storage.create(&name, b"other").expect("answers");
+    assert_eq!(put, Put::AlreadyThere);
+}
+
+#[test]
 fn patience_ends_and_the_error_says_where() {
     let mut limits = limits();
     limits.patience = Duration::from_millis(300);

@@ -86,7 +86,7 @@ pub(super) fn judge(answer: &Answer<'_>, place: &S3Settings) -> RequestError {
     let said = said(answer);
     let lower = answer.message.to_ascii_lowercase();
     if lower.contains("object lock") || lower.contains("objectlock") || lower.contains("worm") {
-        return locked(&lower, said);
+        return locked(&lower, &said);
     }
     if let Some(error) = of_credentials(answer, &said) {
         return error;
@@ -138,13 +138,12 @@ pub(super) fn judge(answer: &Answer<'_>, place: &S3Settings) -> RequestError {
         _ => match answer.status {
             301 | 307 | 308 => return wrong_region(answer, said),
             404 => return RequestError::NotFound,
-            408 | 425 | 429 => return RequestError::transient(said),
             507 => return RequestError::NoSpace,
             501 => (
                 format!("it does not know this request ({said})"),
                 "The server is not compatible enough; the guide's page on s3 says what it needs.",
             ),
-            500.. => return RequestError::transient(said),
+            408 | 425 | 429 | 500.. => return RequestError::transient(said),
             _ => (
                 said,
                 "Is it an S3 server, and is http:// or https:// in its place? Compare url, endpoint, region and path_style with its documentation.",
@@ -201,7 +200,7 @@ fn of_credentials(answer: &Answer<'_>, said: &str) -> Option<RequestError> {
 }
 
 /// An object lock stands against it, or is not to be had.
-fn locked(lower: &str, said: String) -> RequestError {
+fn locked(lower: &str, said: &str) -> RequestError {
     if lower.contains("missing") || lower.contains("configuration") {
         return RequestError::Refused {
             why: format!("the bucket has no object lock ({said})"),

@@ -20,7 +20,7 @@ use super::super::remote::{RequestError, Requests};
 use super::{S3Settings, errors};
 
 /// How long a request may take besides the bytes that it moves.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// The slowest transfer that is waited for, in bytes a second.
 const SLOWEST: u64 = 32 << 10;
 /// Beyond any object (5 TiB); servers read offsets as signed numbers.
@@ -40,20 +40,6 @@ pub(super) struct S3Requests {
 }
 
 impl S3Requests {
-    /// Waits for a request that moves so many bytes, but not for ever.
-    pub(super) fn wait<T, E>(
-        &self,
-        moved_bytes: u64,
-        request: impl Future<Output = Result<T, E>>,
-    ) -> Result<Result<T, E>, RequestError> {
-        let limit = PATIENCE + Duration::from_secs(moved_bytes / SLOWEST);
-        let answer = block_on(async { tokio::time::timeout(limit, request).await });
-        answer.map_err(|_| {
-            let seconds = limit.as_secs();
-            RequestError::transient(format!("no answer within {seconds} seconds"))
-        })
-    }
-
     /// What a failed request means.
     pub(super) fn judge<E>(&self, error: &SdkError<E, HttpResponse>) -> RequestError
     where
@@ -83,7 +69,7 @@ impl S3Requests {
             .key(self.place.key(key))
             .set_version_id(version.map(str::to_owned))
             .range(format!("bytes={offset}-{last}"));
-        let answer = match self.wait(0, request.send())? {
+        let answer = match wait(0, request.send())? {
             Ok(answer) => answer,
             Err(error) if errors::is_behind_the_end(&error) => return Ok(Vec::new()),
             Err(error) => return Err(self.judge(&error)),
@@ -98,7 +84,7 @@ impl S3Requests {
             });
         }
         let mut body = answer.body;
-        let bytes = self.wait(promised, async {
+        let bytes = wait(promised, async {
             let mut bytes = Vec::with_capacity(usize::try_from(promised).unwrap_or_default());
             while let Some(piece) = body.next().await {
                 bytes.extend_from_slice(&piece?);
@@ -124,37 +110,36 @@ impl S3Requests {
             .bucket(&self.place.bucket)
             .key(self.place.key(key))
             .set_version_id(version.map(str::to_owned));
-        match self.wait(0, request.send())? {
+        match wait(0, request.send())? {
             Ok(found) => Ok(Some(stat(found.content_length(), found.last_modified()))),
             Err(error) => match errors::status(&error) {
                 // Neither object nor bucket: which of them is asked once.
                 Some(404) if self.is_there.get().is_some() => Ok(None),
-                Some(404) => match self.why(key) {
-                    Some(error) => Err(error),
-                    None => {
-                        self.is_there.get_or_init(|| ());
-                        Ok(None)
-                    }
-                },
+                Some(404) => {
+                    self.try_to_list(key)?;
+                    self.is_there.get_or_init(|| ());
+                    Ok(None)
+                }
                 // Such answers have no body that says why; those to a list do.
-                Some(300..=403) => Err(self.why(key).unwrap_or_else(|| self.judge(&error))),
+                Some(300..=403) => {
+                    self.try_to_list(key)?;
+                    Err(self.judge(&error))
+                }
                 _ => Err(self.judge(&error)),
             },
         }
     }
 
-    /// Why the storage refuses: what it says to a list of one object, if that goes wrong, too.
-    fn why(&self, key: &str) -> Option<RequestError> {
+    /// Lists one object, for the sake of the error.
+    fn try_to_list(&self, key: &str) -> Result<(), RequestError> {
         let request = self
             .client
             .list_objects_v2()
             .bucket(&self.place.bucket)
             .prefix(self.place.key(key))
             .max_keys(1);
-        match self.wait(0, request.send()) {
-            Ok(answer) => answer.err().map(|error| self.judge(&error)),
-            Err(error) => Some(error),
-        }
+        let answer = wait(0, request.send())?;
+        answer.map(drop).map_err(|error| self.judge(&error))
     }
 }
 
@@ -193,7 +178,7 @@ impl Requests for S3Requests {
         let mut found = Vec::new();
         loop {
             let page = async { pages.next().await.transpose() };
-            let page = self.wait(0, page)?.map_err(|error| self.judge(&error))?;
+            let page = wait(0, page)?.map_err(|error| self.judge(&error))?;
             let Some(page) = page else {
                 return Ok(found);
             };
@@ -210,6 +195,19 @@ impl Requests for S3Requests {
     fn delete(&self, key: &str) -> Result<(), RequestError> {
         self.delete_for_good(key)
     }
+}
+
+/// Waits for a request that moves so many bytes, but not for ever.
+pub(super) fn wait<T, E>(
+    moved_bytes: u64,
+    request: impl Future<Output = Result<T, E>>,
+) -> Result<Result<T, E>, RequestError> {
+    let limit = PATIENCE + Duration::from_secs(moved_bytes / SLOWEST);
+    let answer = block_on(async { tokio::time::timeout(limit, request).await });
+    answer.map_err(|_| {
+        let seconds = limit.as_secs();
+        RequestError::transient(format!("no answer within {seconds} seconds"))
+    })
 }
 
 /// Whether names can begin so; servers refuse to list what is no path.

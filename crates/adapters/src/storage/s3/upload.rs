@@ -20,7 +20,7 @@ use strongroom_core::format::name::{OBJECTS, ObjectName};
 use strongroom_core::storage::Put;
 
 use super::super::remote::{RequestError, Requests as _, until_answered};
-use super::requests::{S3Requests, stream};
+use super::requests::{S3Requests, stream, wait};
 use super::{Encryption, LockMode, errors};
 
 /// The usual length of a part, in bytes; the protocol wants 5 MiB at least.
@@ -64,7 +64,7 @@ impl S3Requests {
             .set_object_lock_mode(manner.lock)
             .set_object_lock_retain_until_date(manner.locked_until)
             .body(stream(bytes));
-        match self.wait(bytes.len() as u64, request.send())? {
+        match wait(bytes.len() as u64, request.send())? {
             Ok(_) => Ok(Put::Stored),
             Err(error) if errors::is_there_already(&error) => Ok(Put::AlreadyThere),
             Err(error) => Err(self.judge(&error)),
@@ -106,7 +106,7 @@ impl S3Requests {
             .set_ssekms_key_id(manner.kms_key)
             .set_object_lock_mode(manner.lock)
             .set_object_lock_retain_until_date(manner.locked_until);
-        let answer = self.wait(0, request.send())?;
+        let answer = wait(0, request.send())?;
         let answer = answer.map_err(|error| self.judge(&error))?;
         let upload = answer.upload_id().map(str::to_owned);
         upload.ok_or_else(|| RequestError::transient("an upload without an id"))
@@ -207,7 +207,7 @@ impl S3Requests {
             .checksum_algorithm(ChecksumAlgorithm::Sha256)
             .checksum_sha256(&part.checksum)
             .body(stream(&part.bytes));
-        let answer = self.wait(part.bytes.len() as u64, request.send())?;
+        let answer = wait(part.bytes.len() as u64, request.send())?;
         let answer = answer.map_err(|error| self.judge(&error))?;
         Ok(CompletedPart::builder()
             .part_number(part.number)
@@ -232,7 +232,7 @@ impl S3Requests {
             .upload_id(upload)
             .if_none_match("*")
             .multipart_upload(parts.build());
-        match self.wait(0, request.send())? {
+        match wait(0, request.send())? {
             Ok(_) => Ok(Put::Stored),
             Err(error) if errors::is_there_already(&error) => Ok(Put::AlreadyThere),
             Err(error) => Err(self.judge(&error)),
@@ -247,7 +247,7 @@ impl S3Requests {
             .bucket(&self.place.bucket)
             .key(self.place.key(key))
             .upload_id(upload);
-        match self.wait(0, request.send()) {
+        match wait(0, request.send()) {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => {
                 tracing::warn!(key, error = %self.judge(&error), "parts of an upload are left");

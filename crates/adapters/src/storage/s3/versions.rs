@@ -10,7 +10,7 @@ use strongroom_core::storage::{ObjectStat, Put};
 
 use super::super::remote::{RequestError, Requests};
 use super::errors;
-use super::requests::{S3Requests, can_be_listed, stat, timestamp};
+use super::requests::{S3Requests, can_be_listed, stat, timestamp, wait};
 
 /// One version of an object, or the mark that it was deleted.
 struct Version {
@@ -34,7 +34,7 @@ impl S3Requests {
                 .prefix(self.place.key(prefix))
                 .set_key_marker(key_marker)
                 .set_version_id_marker(version_marker);
-            let page = self.wait(0, request.send())?;
+            let page = wait(0, request.send())?;
             let page = page.map_err(|error| self.judge(&error))?;
             let name = |key: Option<&str>| self.place.name(key?).map(str::to_owned);
             for version in page.versions() {
@@ -101,7 +101,7 @@ impl S3Requests {
             .bucket(&self.place.bucket)
             .key(self.place.key(key))
             .set_version_id(version.map(str::to_owned));
-        match self.wait(0, request.send())? {
+        match wait(0, request.send())? {
             Ok(_) => Ok(()),
             Err(error) => match self.judge(&error) {
                 RequestError::NotFound => Ok(()),
@@ -119,7 +119,7 @@ impl S3Requests {
             .client
             .get_bucket_versioning()
             .bucket(&self.place.bucket);
-        let keeps = match self.wait(0, request.send())? {
+        let keeps = match wait(0, request.send())? {
             // Suspended versioning keeps what there was.
             Ok(answer) => matches!(
                 answer.status(),

@@ -78,7 +78,7 @@ fn refusals_say_what_to_do() {
     assert!(text.contains("has no object lock"), "{text}");
 
     let class = with(&good, |place| {
-        place.storage_class = Some("NO_SUCH_CLASS".into())
+        place.storage_class = Some("NO_SUCH_CLASS".into());
     });
     let storage = open(&class);
     let name = ObjectName::object(strongroom_core::format::Digest::of(b"x"));
@@ -121,7 +121,7 @@ fn the_right_region_is_told() {
         "Write that region",
     );
     let right = with(&settings, |place| {
-        place.region = Some("eu-central-1".into())
+        place.region = Some("eu-central-1".into());
     });
     let storage = open(&right);
     storage

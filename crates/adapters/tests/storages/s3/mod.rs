@@ -1,7 +1,13 @@
 //! S3 against `MinIO`, with the very policies that the guide hands out.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the tests are the operator, and the thief"
+)]
+
 mod conformance;
 mod errors;
+mod faults;
 mod past;
 mod ransomware;
 
