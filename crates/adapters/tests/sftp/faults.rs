@@ -98,16 +98,15 @@ fn of_two_writers_one_gets_the_name() {
     let Some(server) = server("faults::of_two_writers_one_gets_the_name", "") else {
         return;
     };
-    let writers = [create(&server.here("r")), create(&server.here("r"))];
+    let (first, second) = (create(&server.here("r")), create(&server.here("r")));
     for revision in 1..=20 {
         let name = ObjectName::repository(revision);
         let puts: Vec<Put> = std::thread::scope(|scope| {
-            let threads: Vec<_> = writers
-                .iter()
-                .enumerate()
-                .map(|(n, writer)| {
+            let threads: Vec<_> = [(&first, b"0"), (&second, b"1")]
+                .into_iter()
+                .map(|(writer, bytes)| {
                     let name = &name;
-                    scope.spawn(move || writer.create(name, &[b'0' + n as u8]).expect("answers"))
+                    scope.spawn(move || writer.create(name, bytes).expect("answers"))
                 })
                 .collect();
             let joined = threads.into_iter().map(|one| one.join().expect("no panic"));
@@ -116,8 +115,8 @@ fn of_two_writers_one_gets_the_name() {
         let winner = puts.iter().position(|put| *put == Put::Stored);
         let winner = winner.expect("one of them");
         assert_ne!(puts[0], puts[1]);
-        let there = writers[0].get(&name, 1).expect("reads");
-        assert_eq!(there, [b'0' + winner as u8]);
+        let there = first.get(&name, 1).expect("reads");
+        assert_eq!(there, winner.to_string().as_bytes());
     }
 }
 

@@ -55,7 +55,7 @@ impl Server {
                 ..Credentials::default()
             },
             limits: TransferLimits {
-                patience: Duration::from_secs(60),
+                patience: Duration::from_mins(1),
                 ..TransferLimits::default()
             },
             as_of: None,

@@ -56,7 +56,7 @@ pub fn open(
     settings: &StorageSettings,
     cancel: &Cancel,
 ) -> Result<Box<dyn Storage>, StorageError> {
-    Ok(Box::new(storage(place, settings, cancel, false)?))
+    Ok(Box::new(connect(place, settings, cancel)?))
 }
 
 /// Makes the directory where it does not exist, and opens it.
@@ -69,6 +69,15 @@ pub fn create(
     // Any request connects, and what connects makes the directory.
     storage.stat(&ObjectName::repository(1))?;
     Ok(Box::new(storage))
+}
+
+/// Opens it, with its requests in reach.
+pub fn connect(
+    place: &SftpSettings,
+    settings: &StorageSettings,
+    cancel: &Cancel,
+) -> Result<RemoteStorage<SftpRequests>, StorageError> {
+    storage(place, settings, cancel, false)
 }
 
 fn storage(

@@ -125,7 +125,7 @@ const MEANINGS: &[(&str, &str, &str)] = &[
     (
         "Permission denied (",
         "the server knows none of the keys",
-        "Add the public key to authorized_keys of the account over there, and check user and credentials_file. Try it: sftp -b /dev/null USER@HOST.",
+        "Add the public key to authorized_keys of the account over there, and check user and credentials_file.",
     ),
     (
         "subsystem request failed",
