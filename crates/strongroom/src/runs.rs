@@ -216,12 +216,12 @@ impl Runs {
 /// it among the recorded numbers between the envelopes before and after it.
 fn mark_expired(runs: &mut [Run], repository: &str, ranges: &ExpiredRanges) {
     let mut before: BTreeMap<WriterId, u64> = BTreeMap::new();
-    for index in 0..runs.len() {
-        if let Some(stored) = runs[index].envelopes.get(repository) {
+    for run in runs {
+        if let Some(stored) = run.envelopes.get(repository) {
             before.insert(stored.envelope.writer, stored.envelope.sequence);
             continue;
         }
-        let envelope = runs[index].any();
+        let envelope = run.any();
         if !envelope.repositories.iter().any(|name| name == repository) {
             continue;
         }
@@ -229,7 +229,7 @@ fn mark_expired(runs: &mut [Run], repository: &str, ranges: &ExpiredRanges) {
         let next = before.get(&writer).map_or(1, |sequence| sequence + 1);
         // Only what was let go between its neighbours can have been its envelope.
         if ranges.covers(writer, next) {
-            runs[index].expired.push(repository.to_owned());
+            run.expired.push(repository.to_owned());
         }
     }
 }

@@ -48,6 +48,7 @@ impl MemoryStorage {
     }
 
     /// A storage of its own with the same objects.
+    #[must_use]
     pub fn copy(&self) -> Self {
         let state = self.state();
         let objects = state.objects.iter();

@@ -170,7 +170,7 @@ pub fn expire(job: &ExpireJob<'_>) -> Result<ExpireReport, ExpireError> {
     let names = envelopes
         .iter()
         .map(|(writer, sequence)| (ObjectName::envelope(*writer, *sequence), 0));
-    let deleted = delete_all(job, "envelopes", names.collect())?;
+    let deleted = delete_all(job, "envelopes", &names.collect::<Vec<_>>())?;
     report.envelopes = deleted.count;
     for refused in deleted.refused {
         needed.extend(&going[refused.index].objects);
@@ -184,11 +184,11 @@ pub fn expire(job: &ExpireJob<'_>) -> Result<ExpireReport, ExpireError> {
         }
     }
     // The identity of an epoch goes last: without it, what is left of the epoch cannot be read.
-    let objects = delete_all(job, "objects", names)?;
+    let objects = delete_all(job, "objects", &names)?;
     let all_gone = needed.is_empty() && objects.refused.is_empty();
     let epochs = job.plan.epochs.iter().filter(|_| all_gone);
     let names = epochs.map(|(epoch, digest, size)| (ObjectName::epoch(*epoch, *digest), *size));
-    let epochs = delete_all(job, "epochs", names.collect())?;
+    let epochs = delete_all(job, "epochs", &names.collect::<Vec<_>>())?;
     report.objects = objects.count + epochs.count;
     report.freed_bytes = objects.bytes + epochs.bytes;
     let refused = objects.refused.into_iter().chain(epochs.refused);
@@ -200,7 +200,7 @@ pub fn expire(job: &ExpireJob<'_>) -> Result<ExpireReport, ExpireError> {
         .iter()
         .filter(|number| **number + RECORDS_KEPT <= newest + 1);
     let names = old.map(|number| (ObjectName::expired(*number), 0));
-    delete_all(job, "records", names.collect())?;
+    delete_all(job, "records", &names.collect::<Vec<_>>())?;
     Ok(report)
 }
 
@@ -265,7 +265,7 @@ struct Refused {
 fn delete_all(
     job: &ExpireJob<'_>,
     what: &str,
-    names: Vec<(ObjectName, u64)>,
+    names: &[(ObjectName, u64)],
 ) -> Result<Deleted, ExpireError> {
     if names.is_empty() {
         return Ok(Deleted::default());

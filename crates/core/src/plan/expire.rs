@@ -483,7 +483,7 @@ fn refusals(input: &ExpireInput, ledgers: &BTreeMap<&str, Ledger<'_>>) -> Vec<Re
     }
     let newest = ledgers
         .values()
-        .flat_map(|ledger| ledger.backups.last())
+        .filter_map(|ledger| ledger.backups.last())
         .max_by_key(|one| one.run);
     let Some(newest) = newest else {
         return refusals;

@@ -21,6 +21,10 @@ use crate::session::{Role, Session, Surroundings};
 
 /// Arguments of `expire`.
 #[derive(Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an option of the command line"
+)]
 pub(crate) struct ExpireArgs {
     /// Look at these repositories only
     #[arg(value_name = "REPOSITORY")]
@@ -63,9 +67,10 @@ pub(crate) fn run(args: &ExpireArgs, around: &Surroundings) -> Result<Exit, Fail
         return Ok(Exit::Refused);
     }
     if !changes {
-        report.line(match plan.is_empty() {
-            true => "Nothing goes.",
-            false => "Nothing was deleted; `strongroom expire --apply` does it.",
+        report.line(if plan.is_empty() {
+            "Nothing goes."
+        } else {
+            "Nothing was deleted; `strongroom expire --apply` does it."
         });
         report.document(document(&plan, &BTreeMap::new(), false));
         return Ok(Exit::Done);

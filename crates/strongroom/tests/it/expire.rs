@@ -5,12 +5,12 @@ use serde_json::Value;
 use crate::fixture::{Host, write};
 use crate::reader::{must_read, read};
 
-const RETENTION: &str = r#"
+const RETENTION: &str = r"
 [repository.offsite.retention]
 keep_last = 2
 [repository.keysafe.retention]
 keep_last = 1
-"#;
+";
 
 /// A host with retention, and its four backups.
 fn host() -> (Host, Vec<String>) {
@@ -29,7 +29,7 @@ fn repository<'d>(document: &'d Value, name: &str) -> &'d Value {
     all.find(|one| one["repository"] == name).expect("is there")
 }
 
-fn labels<'d>(list: &'d Value) -> Vec<&'d str> {
+fn labels(list: &Value) -> Vec<&str> {
     let list = list.as_array().expect("a list").iter();
     list.map(|one| one["label"].as_str().expect("a label"))
         .collect()
