@@ -40,6 +40,9 @@ class Rounds:
         """Measure one step of one tool, and keep the sample."""
         raise NotImplementedError
 
+    def enter(self, tool):
+        """Tell a tool, in its empty room, what it does not know itself."""
+
     # --- what all share ---
 
     def fail(self, tool, step, error):
@@ -84,6 +87,7 @@ class Rounds:
             for tool in order:
                 tool.enter(self.rooms / tool.name, self.source())
                 entered.append(tool)
+                self.enter(tool)
                 self.each(tool, "init", lambda: tool.create(lambda argv: self.call(tool, argv).stdout))
             for step in self.steps:
                 if step == "changed":

@@ -185,11 +185,14 @@ name = "bench"
 [writer]
 key_file = "writer.key"
 [repository.offsite]
-url = "file://{self.repository}"
-recipients = ["{recipient[0]}"]
+{self.location()}recipients = ["{recipient[0]}"]
 accepts = ["database"]
 {self.asset()}""")
         call(self.command("init"))
+
+    def location(self):
+        """The part of the configuration that says where the repository is."""
+        return f'url = "file://{self.repository}"\n'
 
     def asset(self):
         """The part of the configuration that names what is backed up."""

@@ -32,12 +32,9 @@ def reporting(prefix="", also=Exception):
     except (Exception, also) as problem:
         problems.append(text := f"{prefix}{problem}")
         if problems.count(text) == 1: say("error: " + text, sys.stderr)
-def hexes(digits, *values):
-    return all(isinstance(v, str) and re.fullmatch("[0-9a-f]{%d}" % digits, v) for v in values)
-def ints(*values, low=0, high=2**63 - 1):
-    return all(type(v) is int and low <= v <= high for v in values)
-def fingerprint(key):
-    return hashlib.sha256(bytes.fromhex("302a300506032b6570032100") + unbase64(key)).hexdigest()
+def hexes(digits, *values): return all(isinstance(v, str) and re.fullmatch("[0-9a-f]{%d}" % digits, v) for v in values)
+def ints(*values, low=0, high=2**63 - 1): return all(type(v) is int and low <= v <= high for v in values)
+def fingerprint(key): return hashlib.sha256(bytes.fromhex("302a300506032b6570032100") + unbase64(key)).hexdigest()
 def parse(name, raw, fields=""):
     doc = json.loads(raw.decode())
     for field in fields.split():
@@ -58,10 +55,12 @@ def run(name, source, *command):
 class Repository:
     """The signed documents of a repository, checked, and its objects."""
     def __init__(self, root):
-        self.root, self.sound, self.keys, self.doc, self.backups = root, set(), {}, {"writers": {}}, []
+        self.root, self.sound, self.keys, self.doc, self.backups, self.gone = root, set(), {}, {"writers": {}}, [], {}
         self.glob = lambda pattern: sorted(glob.glob(pattern, root_dir=root))  # other names are no part of a repository
         for self.doc in self.chain("repository", "repository/" + "[0-9]" * 8): self.keys |= self.doc["writers"]
         must(self.keys, f"{root}: holds no valid repository document")
+        for name in self.glob("expired/" + "[0-9]" * 10 + ".json"):  # the highest number that is valid holds
+            with reporting(): self.gone = self.signed("expired", name)["expired"]
         for folder in self.glob("envelopes/" + "[0-9a-f]" * 16):
             for doc in self.chain("envelope", f"{folder}/" + "[0-9]" * 10):
                 self.backups.append(doc | {"bytes": sum(dict(doc.pop("objects")).values())})
@@ -84,12 +83,13 @@ class Repository:
             sealed, media = parse(name, stored), f"application/vnd.strongroom.{kind}+json"
             [signature], payload = sealed["signatures"], unbase64(sealed["payload"])
             keyid, before = signature["keyid"], parse(name, payload, "format") if name == FIRST else self.doc
-            keys = self.keys if kind == "envelope" else before["writers"]
+            keys = before["writers"] if kind == "repository" else self.keys
             must(sealed["payloadType"] == media and keyid in keys, f"{name}: is no {media} of a known writer ({keyid})")
             message = b"DSSEv1 %d %s %d %s" % (len(media), media.encode(), len(payload), payload)
             Ed25519PublicKey.from_public_bytes(unbase64(keys[keyid])).verify(unbase64(signature["sig"]), message)
-            doc = parse(name, payload, FIELDS[kind])
-            place = "envelopes/{writer}/{sequence:010}.json" if kind == "envelope" else "repository/{revision:08}.json"
+            doc = parse(name, payload, FIELDS.get(kind, "format expired"))
+            place = {"envelope": "envelopes/{writer}/{sequence:010}.json", "expired": "expired/{number:010}.json",
+                     "repository": "repository/{revision:08}.json"}[kind]
             must(name == place.format(**doc) and doc.get("writer", keyid) == keyid and hexes(32, doc["repository"])
                  and doc["repository"] == self.doc.get("repository", doc["repository"]),
                  f"{name}: is {place.format(**doc)} of the repository {doc['repository']}, signed by {keyid}")
@@ -110,11 +110,13 @@ class Repository:
         for name in self.glob(pattern + ".json"):
             before, previous, number, digest = number, digest, int(os.path.basename(name)[:-5]), None
             with reporting():
-                doc = self.signed(kind, name)
-                digest = doc["digest"]
+                digest = (doc := self.signed(kind, name))["digest"]
                 yield doc
-                must(number == before + 1, f"{name}: the document before it is missing")
-                must(doc["previous"] == previous or before and not previous, f"{name}: the digest `previous` is wrong")
+                gone = self.gone.get(doc.get("writer"), ()) if kind == "envelope" else ()
+                due = set(range(before + 1, number)).difference(*(range(a, b + 1) for a, b in gone))
+                must(not due, f"{name}: the document before it is missing")
+                must(number > before + 1 or doc["previous"] == previous or before and not previous,
+                     f"{name}: the digest `previous` is wrong")
 
 class Backup:
     """A backup with its objects and streams, which are restored below the directory `out` if there is one."""
@@ -260,14 +262,12 @@ class Backup:
                 failed.pop_all()
         if kind == "directory": self.late.append((path, stream))
         elif kind != "hardlink": dress(path, stream)
-
 def dress(path, stream):
     """Give what is restored its owner (when root), attributes, mode and time."""
     if os.geteuid() == 0: os.chown(path, stream["uid"], stream["gid"], follow_symlinks=False)
     for name, value in stream["xattrs"].items(): os.setxattr(path, name, value, follow_symlinks=False)
     if stream["kind"] != "symlink": os.chmod(path, stream["mode"])
     os.utime(path, ns=(stream["mtime"][0] * 10**9 + stream["mtime"][1],) * 2, follow_symlinks=False)
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=("list", "verify", "restore"))

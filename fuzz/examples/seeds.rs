@@ -8,7 +8,9 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use strongroom_core::format::envelope::{Envelope, EnvelopeAsset, EnvelopeEpoch, Scope, Status};
+use strongroom_core::format::expiry::{ExpiredRanges, ExpiryRecord};
 use strongroom_core::format::frame::FrameEncoder;
+use strongroom_core::format::hold::Hold;
 use strongroom_core::format::manifest::{
     Asset, AssetResult, Content, Header, ManifestWriter, Run, Stream, StreamKind,
 };
@@ -23,6 +25,7 @@ use strongroom_fuzz::{
 fn main() {
     dsse();
     envelope();
+    kept();
     repository_document();
     manifest();
     frames();
@@ -104,6 +107,31 @@ fn envelope() {
         let payload = serde_json::to_vec(&envelope).expect("an envelope serialises");
         write("envelope", name, payload);
     }
+}
+
+fn kept() {
+    let hold = Hold {
+        format: 1,
+        repository: DOCUMENT.repository,
+        label: label(),
+        reason: "case 7".into(),
+        placed: jiff::Timestamp::UNIX_EPOCH,
+        tool: "strongroom 0.1.0".into(),
+    };
+    let record = ExpiryRecord {
+        format: 1,
+        repository: DOCUMENT.repository,
+        number: 1,
+        time: jiff::Timestamp::UNIX_EPOCH,
+        tool: "strongroom 0.1.0".into(),
+        expired: ExpiredRanges::of([1, 2, 3, 7].map(|number| (SIGNER.id(), number))),
+    };
+    write("hold", "signed", hold.sign(&SIGNER));
+    write("expiry", "signed", record.sign(&SIGNER));
+    let payload = serde_json::to_vec(&hold).expect("a hold serialises");
+    write("hold", "first", payload);
+    let payload = serde_json::to_vec(&record).expect("a record serialises");
+    write("expiry", "first", payload);
 }
 
 fn repository_document() {

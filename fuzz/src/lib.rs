@@ -15,6 +15,10 @@ use strongroom_core::source::Class;
 pub const REPOSITORY_KIND: &str = "application/vnd.strongroom.repository+json";
 /// The payload type of envelopes.
 pub const ENVELOPE_KIND: &str = "application/vnd.strongroom.envelope+json";
+/// The payload type of holds.
+pub const HOLD_KIND: &str = "application/vnd.strongroom.hold+json";
+/// The payload type of records of expired backups.
+pub const EXPIRED_KIND: &str = "application/vnd.strongroom.expired+json";
 
 /// What stands before the 32 secret bytes of an Ed25519 key in PKCS#8 version 1 (RFC 8410).
 pub const PKCS8_PREFIX: [u8; 16] = [

@@ -22,6 +22,7 @@ struct State {
     time: Option<jiff::Timestamp>,
 }
 
+#[derive(Clone)]
 struct Object {
     bytes: Arc<[u8]>,
     is_durable: bool,
@@ -44,6 +45,18 @@ impl MemoryStorage {
     /// Cuts the power: every object that was put and not flushed is gone.
     pub fn crash(&self) {
         self.state().objects.retain(|_, object| object.is_durable);
+    }
+
+    /// A storage of its own with the same objects.
+    pub fn copy(&self) -> Self {
+        let state = self.state();
+        let objects = state.objects.iter();
+        Self(Arc::new(Mutex::new(State {
+            objects: objects
+                .map(|(name, object)| (name.clone(), object.clone()))
+                .collect(),
+            ..*state
+        })))
     }
 
     /// Sets the clock of the storage, which it has none of before; it stands still.

@@ -2,11 +2,12 @@
 // interface; this program puts the XML interface before it, which Strongroom speaks, as far as it is used:
 // conditional uploads, uploads in parts, downloads, listings in pages, deletions, and errors in XML.
 //
-//	gcs BUCKET...
+//	gcs ROLES BUCKET...
 //
 // It listens on a free port of 127.0.0.1, prints the URL and ends with its standard input.
 //
-// http://127.0.0.1:PORT/as/ROLE is the same service to somebody with fewer permissions (roles.go).
+// http://127.0.0.1:PORT/as/ROLE is the same service to somebody with fewer permissions (roles.go), as the files in
+// the directory ROLES say.
 package main
 
 import (
@@ -37,6 +38,7 @@ const pageSize = 100
 type service struct {
 	fake    *fakestorage.Server
 	buckets []string
+	roles   map[string]role
 
 	mu      sync.Mutex
 	uploads map[string]map[int][]byte
@@ -44,11 +46,14 @@ type service struct {
 }
 
 func main() {
+	if len(os.Args) < 3 {
+		log.Fatal("gcs ROLES BUCKET...")
+	}
 	fake, err := fakestorage.NewServerWithOptions(fakestorage.Options{NoListener: true})
 	if err != nil {
 		log.Fatal(err)
 	}
-	s := &service{fake: fake, buckets: os.Args[1:], uploads: map[string]map[int][]byte{}}
+	s := &service{fake: fake, buckets: os.Args[2:], roles: readRoles(os.Args[1]), uploads: map[string]map[int][]byte{}}
 	for _, bucket := range s.buckets {
 		fake.CreateBucketWithOpts(fakestorage.CreateBucketOpts{Name: bucket})
 	}
@@ -65,10 +70,10 @@ func main() {
 
 func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	path := strings.TrimPrefix(r.URL.EscapedPath(), "/")
-	role := roles["owner"]
+	role := s.roles["owner"]
 	if rest, found := strings.CutPrefix(path, "as/"); found {
 		name, rest, _ := strings.Cut(rest, "/")
-		role, path = roles[name], rest
+		role, path = s.roles[name], rest
 	}
 	bucket, object, _ := strings.Cut(path, "/")
 	bucket, _ = url.PathUnescape(bucket)
@@ -80,21 +85,21 @@ func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case !slices.Contains(s.buckets, bucket):
 		fail(w, http.StatusNotFound, "NoSuchBucket")
 	case object == "" && r.Method == http.MethodGet:
-		s.ifAllowed(w, role.list, func() { s.list(w, bucket, query) })
+		s.ifAllowed(w, role.may("storage.objects.list"), func() { s.list(w, bucket, query) })
 	case r.Method == http.MethodGet || r.Method == http.MethodHead:
-		s.ifAllowed(w, role.get, func() { s.get(w, r, bucket, object) })
+		s.ifAllowed(w, role.may("storage.objects.get"), func() { s.get(w, r, bucket, object) })
 	case r.Method == http.MethodPut && query.Has("uploadId"):
-		s.ifAllowed(w, role.create, func() { s.putPart(w, r, query) })
+		s.ifAllowed(w, role.may("storage.multipartUploads.create", "storage.objects.create"), func() { s.putPart(w, r, query) })
 	case r.Method == http.MethodPut:
-		s.ifAllowed(w, role.create, func() { s.put(w, r.Body, bucket, object, r.Header, role) })
+		s.ifAllowed(w, role.may("storage.objects.create"), func() { s.put(w, r.Body, bucket, object, r.Header, role) })
 	case r.Method == http.MethodPost && query.Has("uploads"):
-		s.ifAllowed(w, role.create, func() { s.begin(w) })
+		s.ifAllowed(w, role.may("storage.multipartUploads.create", "storage.objects.create"), func() { s.begin(w) })
 	case r.Method == http.MethodPost && query.Has("uploadId"):
-		s.ifAllowed(w, role.create, func() { s.complete(w, r, bucket, object, role) })
+		s.ifAllowed(w, role.may("storage.multipartUploads.create", "storage.objects.create"), func() { s.complete(w, r, bucket, object, role) })
 	case r.Method == http.MethodDelete && query.Has("uploadId"):
-		s.ifAllowed(w, role.create, func() { s.abort(w, query.Get("uploadId")) })
+		s.ifAllowed(w, role.may("storage.multipartUploads.abort"), func() { s.abort(w, query.Get("uploadId")) })
 	case r.Method == http.MethodDelete:
-		s.ifAllowed(w, role.delete, func() { s.delete(w, bucket, object) })
+		s.ifAllowed(w, role.may("storage.objects.delete"), func() { s.delete(w, bucket, object) })
 	default:
 		fail(w, http.StatusMethodNotAllowed, "MethodNotAllowed")
 	}
@@ -135,7 +140,7 @@ func (s *service) has(bucket, object string) bool {
 
 func (s *service) put(w http.ResponseWriter, body io.Reader, bucket, object string, header http.Header, role role) {
 	// Replacing is deleting. Whether the real service looks at the condition first is not written anywhere.
-	if !role.delete && s.has(bucket, object) {
+	if !role.may("storage.objects.delete") && s.has(bucket, object) {
 		fail(w, http.StatusForbidden, "AccessDenied")
 		return
 	}

@@ -116,12 +116,16 @@ fn with_file(file: &Path) -> io::Result<GoogleCloudStorageBuilder> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use super::super::{Credentials, Place, TransferLimits};
     use super::*;
 
     fn opened(credentials: &str) -> Result<Box<dyn Storage>, StorageError> {
         let file = tempfile::NamedTempFile::new().expect("a temporary file");
-        std::fs::write(file.path(), credentials).expect("writes");
+        file.as_file()
+            .write_all(credentials.as_bytes())
+            .expect("writes");
         let place = GcsSettings {
             url: "gs://bucket".into(),
             bucket: "bucket".into(),

@@ -83,7 +83,7 @@ impl LocalStorage {
 
     /// Whether an object of this size is there; an error when it has another.
     fn is_there(&self, name: &ObjectName, size_bytes: u64) -> Result<bool, StorageError> {
-        match std::fs::symlink_metadata(self.path(name)) {
+        match self.metadata_now(name) {
             Ok(metadata) if metadata.is_file() && metadata.len() == size_bytes => Ok(true),
             Ok(metadata) if metadata.is_dir() => {
                 let source = io::ErrorKind::IsADirectory.into();
@@ -92,6 +92,24 @@ impl LocalStorage {
             Ok(_) => Err(StorageError::io("store", name, of_another_size())),
             Err(error) if is_absent(&error) => Ok(false),
             Err(source) => Err(StorageError::io("store", name, source)),
+        }
+    }
+
+    /// What is there at this moment. Over NFS only an open asks the server; a look-up may be answered from a cache
+    /// that still knows what another host has deleted.
+    fn metadata_now(&self, name: &ObjectName) -> io::Result<std::fs::Metadata> {
+        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let opened = OpenOptions::new()
+            .read(true)
+            .custom_flags(flags.bits().cast_signed())
+            .open(self.path(name))
+            .and_then(|file| file.metadata());
+        match opened {
+            // Another account's, or no file at all: the look-up tells what it is.
+            Err(error) if is_link(&error) || error.kind() == io::ErrorKind::PermissionDenied => {
+                std::fs::symlink_metadata(self.path(name))
+            }
+            other => other,
         }
     }
 

@@ -187,7 +187,7 @@ pub fn expire(job: &ExpireJob<'_>) -> Result<ExpireReport, ExpireError> {
     let objects = delete_all(job, "objects", names)?;
     let all_gone = needed.is_empty() && objects.refused.is_empty();
     let epochs = job.plan.epochs.iter().filter(|_| all_gone);
-    let names = epochs.map(|(epoch, digest)| (ObjectName::epoch(*epoch, *digest), 0));
+    let names = epochs.map(|(epoch, digest, size)| (ObjectName::epoch(*epoch, *digest), *size));
     let epochs = delete_all(job, "epochs", names.collect())?;
     report.objects = objects.count + epochs.count;
     report.freed_bytes = objects.bytes + epochs.bytes;

@@ -135,7 +135,7 @@ pub struct RepositoryPlan {
     /// Objects that no kept backup needs, with their sizes.
     pub objects: Vec<(Digest, u64)>,
     /// Sealed identities of epochs that no kept backup needs.
-    pub epochs: Vec<(EpochId, Digest)>,
+    pub epochs: Vec<(EpochId, Digest, u64)>,
     /// The bytes of what goes.
     pub freed_bytes: u64,
     /// What no kept backup needs and stays for now.

@@ -2,6 +2,7 @@
 
 mod backup_faults;
 mod clock;
+mod expire;
 mod restore_steps;
 mod streams;
 mod world;

@@ -32,7 +32,7 @@ pub(super) fn directory_from_url(url: &str, directory: &Path) -> Result<PathBuf,
 }
 
 /// The bytes that a percent-encoded path stands for (RFC 3986, section 2.1).
-fn percent_decoded(text: &str) -> Result<OsString, UrlError> {
+pub(super) fn percent_decoded(text: &str) -> Result<OsString, UrlError> {
     let mut parts = text.split('%');
     let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
     for part in parts {

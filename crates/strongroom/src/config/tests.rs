@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use strongroom_adapters::storage::Place;
+use strongroom_adapters::storage::s3::{Encryption, Lock, LockMode, S3Settings};
 
 use super::error::ConfigError;
 use super::*;
@@ -148,6 +149,48 @@ fn unknown_keys_at_every_level() {
 
 /// What is replaced, by what, and the line and the message of the fault.
 const FAULTS: &[(&str, &str, usize, &str)] = &[
+    (
+        "accepts = [\"key\", \"secret\"]\n",
+        "accepts = [\"key\", \"secret\"]\nretention = { }\n",
+        13,
+        "repository \"keysafe\": retention: nothing is kept",
+    ),
+    (
+        "accepts = [\"key\", \"secret\"]\n",
+        "accepts = [\"key\", \"secret\"]\nretention = { keep_daily = 0 }\n",
+        13,
+        "repository \"keysafe\": retention: \"keep_daily\" is 0",
+    ),
+    (
+        "accepts = [\"key\", \"secret\"]\n",
+        "accepts = [\"key\", \"secret\"]\nretention = { keep_within = \"2 weeks\" }\n",
+        13,
+        "repository \"keysafe\": retention: \"keep_within\" is \"2 weeks\"",
+    ),
+    (
+        "accepts = [\"key\", \"secret\"]\n",
+        "accepts = [\"key\", \"secret\"]\nretention = { keep = \"always\" }\n",
+        13,
+        "repository \"keysafe\": retention: \"keep\" is \"always\"",
+    ),
+    (
+        "accepts = [\"key\", \"secret\"]\n",
+        "accepts = [\"key\", \"secret\"]\nretention = { keep = \"forever\", keep_last = 1 }\n",
+        13,
+        "repository \"keysafe\": retention: keep = \"forever\" and a number beside it",
+    ),
+    (
+        "accepts = [\"key\", \"secret\"]\n",
+        "accepts = [\"key\", \"secret\"]\nretention = { keep_last = 1, keep_until_expiry_plus = \"9d\" }\n",
+        13,
+        "repository \"keysafe\": retention: \"keep_until_expiry_plus\" is for assets of class \"certificate\"",
+    ),
+    (
+        "accepts = [\"key\", \"secret\"]\n",
+        "accepts = [\"key\", \"secret\"]\nretention = { keep_last = 1, time_zone = \"Mars/Olympus\" }\n",
+        13,
+        "repository \"keysafe\": retention: there is no time zone \"Mars/Olympus\"",
+    ),
     (
         "[writer]\nkey_file = \"writer.key\"\n",
         "",
@@ -461,6 +504,108 @@ fn single_faults_of_servers() {
             "{to}: {hint}"
         );
     }
+}
+
+/// Lines after an S3 url, and the line and the message of the fault.
+const S3_FAULTS: &[(&str, usize, &str)] = &[
+    (
+        "endpoint = \"http://10.0.0.1:9000\"",
+        11,
+        "\"endpoint\" is reached without TLS",
+    ),
+    (
+        "endpoint = \"https://u:planted@h\"",
+        11,
+        "\"endpoint\" is not the address of a host",
+    ),
+    (
+        "storage_class = \"GLACIER\"",
+        11,
+        "\"storage_class\" is \"GLACIER\"",
+    ),
+    ("sse = \"kms\"", 11, "\"sse\" is \"kms\""),
+    (
+        "sse_kms_key = \"k\"",
+        11,
+        "\"sse_kms_key\" has no effect without sse = \"aws:kms\"",
+    ),
+    ("immutable = \"30\"", 11, "\"immutable\" is \"30\""),
+    (
+        "immutable = \"30d\"\nimmutable_mode = \"strict\"",
+        12,
+        "\"immutable_mode\" is \"strict\"",
+    ),
+    (
+        "immutable_mode = \"governance\"",
+        11,
+        "\"immutable_mode\" has no effect without \"immutable\"",
+    ),
+    ("path_stile = true", 11, "unknown key \"path_stile\""),
+];
+
+#[test]
+fn single_faults_of_s3() {
+    for &(lines, line, message) in S3_FAULTS {
+        let message = format!("repository \"keysafe\": {message}");
+        let to = format!("\"s3://example-backups/keys\"\n{lines}");
+        let hint = refused("\"file:keysafe\"", &to, line, &message);
+        assert!(!hint.is_empty(), "{message}");
+    }
+    let hint = refused(
+        "file:keysafe",
+        "s3://user@bucket/x",
+        10,
+        "repository \"keysafe\": \"url\": a bucket's name is 3 to 63 lower-case letters, digits, dots and hyphens; user, host and port do not belong there",
+    );
+    assert!(hint.contains("endpoint"), "{hint}");
+}
+
+#[test]
+fn a_bucket_is_read_with_all_its_keys() {
+    let keys = r#""s3://example-backups/keys"
+region = "eu-central-1"
+endpoint = "http://minio.example:9000/"
+allow_http = true
+path_style = true
+storage_class = "STANDARD_IA"
+sse = "aws:kms"
+sse_kms_key = "alias/backups"
+ca_file = "ca.pem"
+epoch_days = 7
+immutable = "30d"
+immutable_mode = "governance"
+credentials_file = "s3.credentials""#;
+    let config = parse(&example().replacen("\"file:keysafe\"", keys, 1)).expect("valid");
+    let storage = &config.repositories["keysafe"].storage;
+    let mut wanted = S3Settings::from_url("s3://example-backups/keys").expect("a URL");
+    wanted.region = Some("eu-central-1".into());
+    wanted.endpoint = Some("http://minio.example:9000".into());
+    wanted.path_style = true;
+    wanted.storage_class = Some("STANDARD_IA".into());
+    wanted.encryption = Some(Encryption::Kms(Some("alias/backups".into())));
+    wanted.ca_file = Some("/etc/s/ca.pem".into());
+    wanted.lock = Some(Lock {
+        days: 37,
+        mode: LockMode::Governance,
+    });
+    assert_eq!(storage.place, Place::S3(wanted));
+    let file = Some(PathBuf::from("/etc/s/s3.credentials"));
+    assert_eq!(storage.credentials.file, file);
+    let short = example().replacen("file:keysafe", "s3://example-backups", 1);
+    let config = parse(&short.replacen(
+        "accepts = [\"key\"",
+        "immutable = \"1d\"\naccepts = [\"key\"",
+        1,
+    ));
+    let config = config.expect("valid");
+    let Place::S3(place) = &config.repositories["keysafe"].storage.place else {
+        panic!("not a bucket");
+    };
+    let lock = Lock {
+        days: 15,
+        mode: LockMode::Compliance,
+    };
+    assert_eq!((place.lock, place.prefix.as_str()), (Some(lock), ""));
 }
 
 #[test]

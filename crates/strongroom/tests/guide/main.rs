@@ -116,6 +116,9 @@ fn the_pages_can_be_followed() {
     ];
     run("by-hand.md", &by_hand, &variables);
     assert_eq!(authority.content(), before, "after by-hand.md");
+
+    let variables = [("STRONGROOM_CONFIG", place.join("etc/strongroom.toml"))];
+    run("retention.md", &programs, &variables);
 }
 
 #[test]

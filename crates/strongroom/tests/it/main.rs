@@ -9,6 +9,7 @@
 
 mod commands;
 mod copies;
+mod expire;
 mod faults;
 mod fixture;
 mod golden;

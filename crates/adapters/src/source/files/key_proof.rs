@@ -65,6 +65,11 @@ impl Tee {
         self.is_long_key || self.kept.as_ref().is_some_and(|kept| mentions_key(kept))
     }
 
+    /// The whole file, if it was kept.
+    pub(super) fn bytes(&self) -> Option<&[u8]> {
+        self.kept.as_ref().map(|kept| kept.as_slice())
+    }
+
     pub(super) fn hole(&mut self, length: u64) {
         let zeros = [0; 4096];
         let mut rest = length;
@@ -259,6 +264,18 @@ impl fmt::Display for KeyKind {
     }
 }
 
+/// What may be certificates in DER: the blocks of a PEM file, or the whole file where it has none.
+pub(super) fn certificate_blocks(bytes: &[u8]) -> Vec<Zeroizing<Vec<u8>>> {
+    let mut blocks = PemBlocks(bytes).peekable();
+    if blocks.peek().is_none() {
+        return vec![Zeroizing::new(bytes.to_vec())];
+    }
+    blocks
+        .filter(|block| CERTIFICATE_LABELS.contains(&block.label))
+        .filter_map(|block| block.decode())
+        .collect()
+}
+
 /// What the proof needs of a certificate (RFC 5280), and what the facts say of it.
 struct Certificate {
     kind: KeyKind,
@@ -270,6 +287,8 @@ struct Certificate {
     not_after: String,
 }
 
+/// How certificates are called in PEM (RFC 7468, section 5).
+const CERTIFICATE_LABELS: [&[u8]; 2] = [b"CERTIFICATE", b"X509 CERTIFICATE"];
 /// RFC 8017, A.1.
 const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
 /// RFC 5480, 2.1.1.
@@ -289,8 +308,7 @@ const CURVES: [(ObjectIdentifier, KeyKind); 3] = [
 impl Certificate {
     /// Parses the first certificate of a PEM file, or a DER file.
     fn parse(bytes: &[u8]) -> Result<Self, String> {
-        let labels: [&[u8]; 2] = [b"CERTIFICATE", b"X509 CERTIFICATE"];
-        let block = PemBlocks(bytes).find(|block| labels.contains(&block.label));
+        let block = PemBlocks(bytes).find(|block| CERTIFICATE_LABELS.contains(&block.label));
         let decoded = match &block {
             Some(block) => block.decode().ok_or("its PEM is damaged")?,
             None => Zeroizing::new(bytes.to_vec()),

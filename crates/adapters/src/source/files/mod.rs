@@ -11,6 +11,7 @@
 //! file that is changed twice within one step, and read in between, looks the same.
 
 mod attributes;
+mod certificates;
 mod findings;
 mod inspect;
 mod key_proof;
@@ -28,6 +29,7 @@ use strongroom_core::source::{Capture, CaptureError, Class, Inspection, Sink, So
 
 use super::entry;
 use attributes::Place;
+use certificates::Certificates;
 use findings::{Findings, Quoted};
 use key_proof::KeyProof;
 use read::{Captured, FileReader, NotCaptured};
@@ -69,7 +71,8 @@ impl FilesSettings {
 ///
 /// Facts: `files`, `directories`, `symlinks`, `hardlinks`, `excluded` (counts), `bytes` (of the content of files), and
 /// `key` when there is a certificate: `proved` and, where that is false, the `reason`; `keys` (their number), and of the
-/// certificate `algorithm`, `spki_sha256`, `certificate_subject`, `not_before`, `not_after`.
+/// certificate `algorithm`, `spki_sha256`, `certificate_subject`, `not_before`, `not_after`. For class `certificate`, when
+/// all files could be looked at: `certificates` with `count`, `last_not_after` and `set_sha256`.
 #[derive(Clone, Debug)]
 pub struct FilesSource {
     settings: FilesSettings,
@@ -122,6 +125,7 @@ impl Source for FilesSource {
             first_names: FirstNames::default(),
             findings,
             proof,
+            certificates: (self.settings.class == Class::Certificate).then(Certificates::default),
         };
         let mut walk = Walk::new(&selection);
         while let Some(visit) = walk.next(&mut capturer.findings) {
@@ -151,6 +155,7 @@ struct Capturer {
     first_names: FirstNames,
     findings: Findings,
     proof: Option<KeyProof>,
+    certificates: Option<Certificates>,
 }
 
 impl Capturer {
@@ -189,6 +194,9 @@ impl Capturer {
         self.first_names.insert(&captured.metadata, path);
         if let Some(proof) = &mut self.proof {
             proof.look_at(path, &captured.kept);
+        }
+        if let Some(certificates) = &mut self.certificates {
+            certificates.look_at(&captured.kept);
         }
     }
 
@@ -232,6 +240,9 @@ impl Capturer {
             "excluded": counts.excluded,
             "bytes": counts.bytes,
         });
+        if let Some(certificates) = self.certificates.take().and_then(Certificates::facts) {
+            facts["certificates"] = certificates;
+        }
         if let (Some(mut proof), Some(path)) = (self.proof.take(), certificate) {
             if !proof.has_certificate() {
                 read_certificate(&mut proof, path);

@@ -22,7 +22,8 @@ const ATTEMPTS: usize = 16;
 
 /// A locked file in `tmp/`; dropping it removes its name there.
 pub(super) struct Temporary {
-    file: File,
+    /// `None` only while it is dropped.
+    file: Option<File>,
     path: PathBuf,
 }
 
@@ -39,17 +40,21 @@ impl Temporary {
                 }
                 other => other?,
             };
-            let temporary = Self { file, path };
-            // Between creation and lock another process may take the file for a leftover.
-            let is_locked = match rustix::fs::flock(
-                &temporary.file,
-                FlockOperation::NonBlockingLockExclusive,
-            ) {
-                Err(Errno::WOULDBLOCK) => false,
-                Ok(()) | Err(Errno::NOLCK | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => true,
-                Err(error) => return Err(error.into()),
+            let temporary = Self {
+                file: Some(file),
+                path,
             };
-            if is_locked && temporary.file.metadata()?.nlink() > 0 {
+            // Between creation and lock another process may take the file for a leftover.
+            let is_locked =
+                match rustix::fs::flock(temporary.file(), FlockOperation::NonBlockingLockExclusive)
+                {
+                    Err(Errno::WOULDBLOCK) => false,
+                    Ok(()) | Err(Errno::NOLCK | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
+                        true
+                    }
+                    Err(error) => return Err(error.into()),
+                };
+            if is_locked && temporary.file().metadata()?.nlink() > 0 {
                 return Ok(temporary);
             }
         }
@@ -58,14 +63,18 @@ impl Temporary {
         ))
     }
 
+    fn file(&self) -> &File {
+        self.file.as_ref().expect("open until it is dropped")
+    }
+
     /// Writes the body into the file.
     pub(super) fn fill(&mut self, body: &Body<'_>) -> io::Result<()> {
         match body {
-            Body::Bytes(bytes) => self.file.write_all(bytes),
+            Body::Bytes(bytes) => self.file().write_all(bytes),
             Body::File(path) => {
                 let mut from = File::open(path)?;
                 let expected = from.metadata()?.len();
-                let copied = io::copy(&mut from, &mut self.file)?;
+                let copied = io::copy(&mut from, &mut self.file())?;
                 if copied == expected {
                     Ok(())
                 } else {
@@ -84,7 +93,7 @@ impl Temporary {
         path: &Path,
         touched: &mut Touched,
     ) -> io::Result<Put> {
-        self.file.sync_all()?;
+        self.file().sync_all()?;
         let put = match self.link(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 make_parents(root, path, touched)?;
@@ -98,14 +107,15 @@ impl Temporary {
 
     /// The length of what was written.
     pub(super) fn size_bytes(&self) -> io::Result<u64> {
-        Ok(self.file.metadata()?.len())
+        Ok(self.file().metadata()?.len())
     }
 
     fn link(&self, path: &Path) -> io::Result<Put> {
         match rustix::fs::link(&self.path, path) {
             Ok(()) => Ok(Put::Stored),
-            // NFS repeats a call whose answer was lost, and then finds its own link.
-            Err(Errno::EXIST) if self.is_at(path)? => Ok(Put::Stored),
+            // NFS repeats a call whose answer was lost, and then finds its own link; a soft mount gives up after
+            // the server has made it.
+            Err(error) if self.is_at(path).or_else(|why| nowhere(error, why))? => Ok(Put::Stored),
             Err(Errno::EXIST) => Ok(Put::AlreadyThere),
             // FAT, exFAT and some network file systems have no hard links.
             Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS | Errno::MLINK) => {
@@ -113,6 +123,9 @@ impl Temporary {
                 match rustix::fs::renameat_with(CWD, &self.path, CWD, path, flags) {
                     Ok(()) => Ok(Put::Stored),
                     Err(Errno::EXIST) => Ok(Put::AlreadyThere),
+                    Err(error) if self.is_at(path).or_else(|why| nowhere(error, why))? => {
+                        Ok(Put::Stored)
+                    }
                     Err(error) => Err(error.into()),
                 }
             }
@@ -121,7 +134,7 @@ impl Temporary {
     }
 
     fn is_at(&self, path: &Path) -> io::Result<bool> {
-        let own = self.file.metadata()?;
+        let own = self.file().metadata()?;
         let there = match std::fs::symlink_metadata(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             other => other?,
@@ -130,8 +143,20 @@ impl Temporary {
     }
 }
 
+/// What to think when nobody can say whether a link was made: for a name that is taken that is an error of its
+/// own, else the first error is the better one to tell.
+fn nowhere(error: Errno, why: io::Error) -> io::Result<bool> {
+    if error == Errno::EXIST {
+        Err(why)
+    } else {
+        Ok(false)
+    }
+}
+
 impl Drop for Temporary {
     fn drop(&mut self) {
+        // Closed first: over NFS a file that is open gets another name in place of being removed.
+        self.file = None;
         // Renamed away, or left for the next `remove_leftovers`.
         let _ = std::fs::remove_file(&self.path);
     }
@@ -143,10 +168,10 @@ pub(super) fn remove_leftovers(root: &Path) {
         return;
     };
     for entry in entries.flatten() {
-        let is_ours = entry
-            .file_name()
-            .to_str()
-            .is_some_and(|name| id::from_hex::<16>(name).is_some());
+        let is_ours = entry.file_name().to_str().is_some_and(|name| {
+            // What NFS calls a file that was removed while it was open, by a client that then died.
+            id::from_hex::<16>(name).is_some() || name.starts_with(".nfs")
+        });
         if is_ours {
             let _ = remove_unless_locked(&entry.path());
         }

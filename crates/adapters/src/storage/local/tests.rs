@@ -104,7 +104,8 @@ fn leftovers_of_the_dead_go_and_those_of_the_living_stay() {
     let (_dir, storage) = storage();
     let alive = Temporary::create(&storage.root).expect("creates");
     let tmp = storage.root.join("tmp");
-    for name in ["0123456789abcdef0123456789abcdef", "somebody's file"] {
+    let of_the_dead = ["0123456789abcdef0123456789abcdef", ".nfs00000000000a1b2c"];
+    for name in of_the_dead.into_iter().chain(["somebody's file"]) {
         private_file::create_new(&tmp.join(name)).expect("creates");
     }
     LocalStorage::open(&storage.root).expect("opens");
@@ -125,6 +126,23 @@ fn leftovers_of_the_dead_go_and_those_of_the_living_stay() {
         .expect("sends");
     storage.flush().expect("flushes");
     assert_eq!(storage.get(&name, 0).expect("is there"), b"");
+}
+
+#[test]
+fn a_link_whose_answer_was_lost_is_ours() {
+    let (_dir, storage) = storage();
+    let temporary = Temporary::create(&storage.root).expect("creates");
+    let name = ObjectName::repository(1);
+    let path = storage.path(&name);
+    std::fs::create_dir(path.parent().expect("a parent")).expect("creates");
+    // What the server did before its answer was lost; the client asks once more.
+    let tmp = std::fs::read_dir(storage.root.join("tmp")).expect("reads");
+    let own = tmp.flatten().next().expect("the file").path();
+    std::fs::hard_link(own, &path).expect("links");
+    let mut touched = writer::Touched::default();
+    let put = temporary.publish(&storage.root, &path, &mut touched);
+    assert_eq!(put.expect("answers"), Put::Stored);
+    assert_eq!(temporaries(&storage), 0);
 }
 
 #[test]

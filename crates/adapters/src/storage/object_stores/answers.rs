@@ -68,6 +68,16 @@ impl Answer {
     }
 }
 
+impl Answer {
+    /// Whether asking again may help, in the words of the crate; of the unknown kind nothing is repeated.
+    fn kind(&self) -> HttpErrorKind {
+        match self.status {
+            408 | 429 | 500.. => HttpErrorKind::Interrupted,
+            _ => HttpErrorKind::Unknown,
+        }
+    }
+}
+
 impl Detail {
     fn of(text: &str) -> Option<Self> {
         let says = |part: &str| text.contains(part);
@@ -132,8 +142,7 @@ impl HttpService for Client {
             if parts.status.is_client_error() || parts.status.is_server_error() {
                 let text = String::from_utf8_lossy(&bytes);
                 let answer = Answer::new(parts.status.as_u16(), header("x-ms-error-code"), &text);
-                // Of this kind nothing is repeated by the crate.
-                return Err(HttpError::new(HttpErrorKind::Unknown, answer));
+                return Err(HttpError::new(answer.kind(), answer));
             }
             Ok(HttpResponse::from_parts(parts, bytes.into()))
         })

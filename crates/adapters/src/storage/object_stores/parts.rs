@@ -1,32 +1,34 @@
 //! Sends a large file in parts, several at a time, each from its own place in the file.
 
 use std::fs::File;
+use std::future::Future;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path as FilePath;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use object_store::multipart::{MultipartStore, PartId};
+use object_store::client::HttpErrorKind;
 use object_store::path::Path;
-use object_store::{Attributes, MultipartId, PutMultipartOptions, PutPayload};
+use object_store::retry::{RetryContext, RetryFailure, RetryPolicy};
+use object_store::{
+    Attributes, MultipartUpload, ObjectStore, PutMultipartOptions, PutPayload, UploadPart,
+};
 use tokio::task::JoinSet;
-
-use super::answers::Answer;
-use super::refusal::find;
 
 /// How long a part is at least, in bytes.
 const PART_MIN: u64 = 8 << 20;
 /// How many parts a file becomes at most; Google takes 10,000, Azure 50,000.
 const PARTS_MAX: u64 = 9_000;
 /// How often a part is sent at most, so that one cut connection does not cost the whole file.
-const ATTEMPTS: u32 = 4;
-/// How long to wait before a part is sent again, times the number of attempts so far.
+const ATTEMPTS: usize = 4;
+/// How long to wait before a part is sent for the second time.
 const PAUSE: Duration = Duration::from_millis(250);
 
 /// Where a file goes.
 pub(super) struct Upload<'s, S> {
-    pub(super) store: &'s Arc<S>,
+    pub(super) store: &'s S,
     pub(super) path: Path,
     pub(super) attributes: Attributes,
     pub(super) connections: usize,
@@ -46,110 +48,85 @@ impl From<object_store::Error> for UploadError {
     }
 }
 
-impl<S: MultipartStore> Upload<'_, S> {
+impl<S: ObjectStore> Upload<'_, S> {
     /// Sends the file; after an error nothing of it can be seen, and its parts are thrown away where possible.
     pub(super) async fn send(&self, file: &FilePath, size_bytes: u64) -> Result<(), UploadError> {
-        let file = Arc::new(File::open(file).map_err(UploadError::File)?);
+        let file = File::open(file).map_err(UploadError::File)?;
         let options = PutMultipartOptions {
             attributes: self.attributes.clone(),
             ..PutMultipartOptions::default()
         };
-        let id = self
-            .store
-            .create_multipart_opts(&self.path, options)
-            .await?;
-        let sent = match self.send_parts(&file, size_bytes, &id).await {
-            Ok(parts) => self.complete(&id, parts).await,
-            Err(error) => Err(error),
-        };
+        let options = options.with_retry_policy(Arc::new(Again));
+        let mut upload = self.store.put_multipart_opts(&self.path, options).await?;
+        let mut sent = self.send_parts(&file, size_bytes, &mut *upload).await;
+        if sent.is_ok() {
+            sent = upload.complete().await.map(drop).map_err(Into::into);
+        }
         if sent.is_err() {
             // A lifecycle rule of the bucket removes what this leaves.
-            let _ = self.store.abort_multipart(&self.path, &id).await;
+            let _ = upload.abort().await;
         }
         sent
     }
 
-    async fn complete(&self, id: &MultipartId, parts: Vec<PartId>) -> Result<(), UploadError> {
-        self.store.complete_multipart(&self.path, id, parts).await?;
-        Ok(())
-    }
-
     async fn send_parts(
         &self,
-        file: &Arc<File>,
-        size_bytes: u64,
-        id: &MultipartId,
-    ) -> Result<Vec<PartId>, UploadError> {
-        let part_bytes = PART_MIN.max(size_bytes.div_ceil(PARTS_MAX));
-        let count = usize::try_from(size_bytes.div_ceil(part_bytes)).unwrap_or(usize::MAX);
-        let mut parts: Vec<Option<PartId>> = vec![None; count];
-        let mut at_work = JoinSet::new();
-        let mut next = 0;
-        loop {
-            while next < count && at_work.len() < self.connections.max(1) {
-                let part = Part {
-                    index: next,
-                    offset: next as u64 * part_bytes,
-                    length: part_bytes.min(size_bytes - next as u64 * part_bytes),
-                };
-                let (store, file) = (Arc::clone(self.store), Arc::clone(file));
-                let (path, id) = (self.path.clone(), id.clone());
-                at_work.spawn(async move { part.send(&*store, &file, &path, &id).await });
-                next += 1;
-            }
-            // Those still at work end with the set.
-            match at_work.join_next().await {
-                Some(joined) => {
-                    let (index, part) = joined.expect("a part does not panic")?;
-                    parts[index] = Some(part);
-                }
-                None => break,
-            }
-        }
-        let parts = parts.into_iter().collect::<Option<Vec<_>>>();
-        Ok(parts.expect("each part was sent"))
-    }
-}
-
-struct Part {
-    index: usize,
-    offset: u64,
-    length: u64,
-}
-
-impl Part {
-    async fn send(
-        self,
-        store: &impl MultipartStore,
         file: &File,
-        path: &Path,
-        id: &MultipartId,
-    ) -> Result<(usize, PartId), UploadError> {
-        let length = usize::try_from(self.length).expect("a part fits into memory");
-        let mut bytes = vec![0; length];
-        file.read_exact_at(&mut bytes, self.offset)
-            .map_err(UploadError::File)?;
-        let payload = PutPayload::from(bytes);
-        let mut attempt = 1;
+        size_bytes: u64,
+        upload: &mut dyn MultipartUpload,
+    ) -> Result<(), UploadError> {
+        let part_bytes = PART_MIN.max(size_bytes.div_ceil(PARTS_MAX));
+        let mut at_work: JoinSet<object_store::Result<()>> = JoinSet::new();
+        let mut offset = 0;
         loop {
-            let sent = store.put_part(path, id, self.index, payload.clone()).await;
-            match sent {
-                Ok(part) => return Ok((self.index, part)),
-                Err(error) if attempt < ATTEMPTS && may_pass(&error) => {
-                    tracing::info!(part = self.index, "sending a part again");
-                    tokio::time::sleep(PAUSE * attempt).await;
-                    attempt += 1;
-                }
-                Err(error) => return Err(error.into()),
+            while offset < size_bytes && at_work.len() < self.connections.max(1) {
+                let length = part_bytes.min(size_bytes - offset);
+                let part: UploadPart = upload.put_part(read(file, offset, length)?);
+                at_work.spawn(part);
+                offset += length;
+            }
+            // After an error those still at work end with the set.
+            match at_work.join_next().await {
+                Some(joined) => joined.expect("a part does not panic")?,
+                None => return Ok(()),
             }
         }
     }
 }
 
-/// Whether sending it again may help.
-fn may_pass(error: &object_store::Error) -> bool {
-    match find::<Answer>(error) {
-        Some(answer) => matches!(answer.status, 408 | 429 | 500..),
-        None => true,
+fn read(file: &File, offset: u64, length: u64) -> Result<PutPayload, UploadError> {
+    let length = usize::try_from(length).expect("a part fits into memory");
+    let mut bytes = vec![0; length];
+    file.read_exact_at(&mut bytes, offset)
+        .map_err(UploadError::File)?;
+    Ok(bytes.into())
+}
+
+/// Sends a part again where that may help; [`super::answers`] says so by the kind of its error.
+#[derive(Debug)]
+struct Again;
+
+impl RetryPolicy for Again {
+    // What `async_trait` makes of `async fn retry`.
+    fn retry<'a, 'f>(
+        &'a self,
+        context: RetryContext,
+    ) -> Pin<Box<dyn Future<Output = bool> + Send + 'f>>
+    where
+        'a: 'f,
+        Self: 'f,
+    {
+        Box::pin(async move {
+            let may_help = match context.failure {
+                RetryFailure::Transport(kind) => kind != HttpErrorKind::Unknown,
+                _ => false,
+            };
+            if !may_help || context.attempt >= ATTEMPTS {
+                return false;
+            }
+            tracing::info!(attempt = context.attempt, "sending a part again");
+            tokio::time::sleep(PAUSE * u32::try_from(context.attempt).unwrap_or(1)).await;
+            true
+        })
     }
 }

@@ -16,8 +16,7 @@ const TRUST: &str = "Name the certificate of the authority that signed the serve
 const IMMUTABLE: &str =
     "A retention policy or a hold protects it until its time is over; that is what it is for.";
 const ARCHIVED: &str = "Rehydrate the objects to an online access tier first, and keep repositories out of the archive tier.";
-const NETWORK: &str =
-    "Allow the address of this host in the firewall and network rules of the account.";
+const ACCOUNT: &str = "Check that credentials_file is for this account and container and has not expired, and that the network rules of the account allow the address of this host.";
 const UNKNOWN: &str =
     "Look the code up in the service's documentation; the request itself was not at fault before.";
 const FOREIGN: &str =
@@ -47,11 +46,11 @@ const AZURE: Words = Words {
 };
 
 /// Sorts an error of the crate.
-pub(super) fn classify(service: Service, error: StoreError) -> RequestError {
-    if let Some(answer) = find::<Answer>(&error) {
+pub(super) fn classify(service: Service, error: &StoreError) -> RequestError {
+    if let Some(answer) = find::<Answer>(error) {
         return of_answer(service, answer);
     }
-    match &error {
+    match error {
         StoreError::NotFound { .. } => return RequestError::NotFound,
         StoreError::InvalidPath { .. } => {
             return refused(
@@ -61,8 +60,8 @@ pub(super) fn classify(service: Service, error: StoreError) -> RequestError {
         }
         _ => {}
     }
-    let text = strongroom_core::error_chain(&error);
-    if find::<HttpError>(&error).is_some() {
+    let text = strongroom_core::error_chain(error);
+    if find::<HttpError>(error).is_some() {
         return of_transport(&text);
     }
     if text.contains("az account get-access-token") || text.contains("Azure CLI") {
@@ -124,11 +123,11 @@ fn of_answer(service: Service, answer: &Answer) -> RequestError {
         (400, _) if code == "InvalidBlockList" || code == "InvalidBlobOrBlock" => {
             RequestError::transient(Answer::new(400, Some(code), ""))
         }
-        (403, _) if is_network(code) => {
-            let why = format!("this host may not reach the account ({answer})");
-            refused(why, NETWORK)
+        (403, _) if is_account_rule(code) => {
+            let why = format!("the account does not serve this request ({answer})");
+            refused(why, ACCOUNT)
         }
-        (400 | 401, _) | (403, _) if is_credentials(answer.status, code) => {
+        (400 | 401 | 403, _) if is_credentials(answer.status, code) => {
             let why = format!("the credentials are not accepted ({answer})");
             refused(why, words.credentials)
         }
@@ -152,7 +151,7 @@ fn is_protected(code: &str) -> bool {
         || code == "LeaseIdMissing"
 }
 
-fn is_network(code: &str) -> bool {
+fn is_account_rule(code: &str) -> bool {
     matches!(
         code,
         "AuthorizationFailure" | "AuthorizationSourceIPMismatch" | "IpAuthorizationError"
@@ -242,7 +241,7 @@ mod tests {
             store: "test",
             source: Box::new(http),
         };
-        classify(Service::Azure, error)
+        classify(Service::Azure, &error)
     }
 
     #[test]
@@ -287,7 +286,7 @@ mod tests {
                 AZURE.permission,
             ),
             (403, "AccessDenied", "", "do not allow", AZURE.permission),
-            (403, "AuthorizationFailure", "", "may not reach", NETWORK),
+            (403, "AuthorizationFailure", "", "does not serve", ACCOUNT),
             (409, "BlobImmutableDueToPolicy", "", "protected", IMMUTABLE),
             (409, "BlobArchived", "", "archived", ARCHIVED),
             (

@@ -68,7 +68,7 @@ where
     let answer = Answer {
         status: response.status().as_u16(),
         code,
-        message: message.unwrap_or(plain),
+        message: message.filter(|text| !text.is_empty()).unwrap_or(plain),
         region: response
             .headers()
             .get("x-amz-bucket-region")
@@ -147,7 +147,7 @@ pub(super) fn judge(answer: &Answer<'_>, place: &S3Settings) -> RequestError {
             500.. => return RequestError::transient(said),
             _ => (
                 said,
-                "Is it an S3 server? Compare url, endpoint, region and path_style with its documentation.",
+                "Is it an S3 server, and is http:// or https:// in its place? Compare url, endpoint, region and path_style with its documentation.",
             ),
         },
     };
@@ -265,7 +265,7 @@ fn unanswered<E: Error + 'static>(
     }
     if is_of_credentials(error) {
         return RequestError::Refused {
-            why: format!("there are no credentials: {detail}"),
+            why: format!("there are no credentials ({detail})"),
             hint: "Name them with credentials_file or profile, or give the host a role; the guide's page on s3 lists where they are looked for.",
         };
     }
@@ -279,7 +279,7 @@ fn is_of_credentials<E: Error + 'static>(error: &SdkError<E, HttpResponse>) -> b
         SdkError::ConstructionFailure(_) | SdkError::DispatchFailure(_)
     );
     let chain = error_chain(error).to_ascii_lowercase();
-    is_unsent && (chain.contains("credentials") || chain.contains("identity"))
+    is_unsent && (chain.contains("credential") || chain.contains("identity"))
 }
 
 /// The last error of a chain, which names the cause.

@@ -147,6 +147,7 @@ pub fn open(
         limits: settings.limits.clone(),
         cancel: cancel.clone(),
         keeps_versions: std::sync::OnceLock::new(),
+        is_there: std::sync::OnceLock::new(),
     };
     let (limits, cancel) = (settings.limits.clone(), cancel.clone());
     Ok(match settings.as_of {

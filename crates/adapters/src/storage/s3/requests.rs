@@ -35,6 +35,8 @@ pub(super) struct S3Requests {
     pub(super) cancel: Cancel,
     /// Whether a deletion leaves versions behind; asked once.
     pub(super) keeps_versions: OnceLock<bool>,
+    /// Filled once the bucket has answered.
+    pub(super) is_there: OnceLock<()>,
 }
 
 impl S3Requests {
@@ -125,7 +127,15 @@ impl S3Requests {
         match self.wait(0, request.send())? {
             Ok(found) => Ok(Some(stat(found.content_length(), found.last_modified()))),
             Err(error) => match errors::status(&error) {
-                Some(404) => Ok(None),
+                // Neither object nor bucket: which of them is asked once.
+                Some(404) if self.is_there.get().is_some() => Ok(None),
+                Some(404) => match self.why(key) {
+                    Some(error) => Err(error),
+                    None => {
+                        self.is_there.get_or_init(|| ());
+                        Ok(None)
+                    }
+                },
                 // Such answers have no body that says why; those to a list do.
                 Some(300..=403) => Err(self.why(key).unwrap_or_else(|| self.judge(&error))),
                 _ => Err(self.judge(&error)),
@@ -133,7 +143,7 @@ impl S3Requests {
         }
     }
 
-    /// Why the storage refuses, as far as a list of one object is refused, too.
+    /// Why the storage refuses: what it says to a list of one object, if that goes wrong, too.
     fn why(&self, key: &str) -> Option<RequestError> {
         let request = self
             .client
@@ -141,8 +151,10 @@ impl S3Requests {
             .bucket(&self.place.bucket)
             .prefix(self.place.key(key))
             .max_keys(1);
-        let answer = self.wait(0, request.send()).ok()?;
-        answer.err().map(|error| self.judge(&error))
+        match self.wait(0, request.send()) {
+            Ok(answer) => answer.err().map(|error| self.judge(&error)),
+            Err(error) => Some(error),
+        }
     }
 }
 

@@ -217,9 +217,10 @@ impl SftpRequests {
             // A link to a directory, as administrators make them.
             Some(_) => {
                 let id = session.send(request::OPENDIR, |packet| packet.string(&self.root));
-                let handle = session
-                    .handle(id)?
-                    .map_err(|failed| refused(&failed, "no directory"))?;
+                let handle = session.handle(id)?.map_err(|_| RequestError::Refused {
+                    why: format!("{} is no directory on the server", self.root),
+                    hint: "The path of the URL must be that of a directory, which the account may enter.",
+                })?;
                 session.send_and_forget(request::CLOSE, |packet| packet.string(handle));
                 Ok(())
             }

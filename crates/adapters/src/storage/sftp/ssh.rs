@@ -113,7 +113,7 @@ const MEANINGS: &[(&str, &str, &str)] = &[
         "credentials_file must name a private key that the account of the backup reads and that has no passphrase; or leave it out and use an agent.",
     ),
     (
-        "not accessible",
+        "no such identity",
         "the private key is not there",
         "credentials_file must name a private key that the account of the backup reads.",
     ),

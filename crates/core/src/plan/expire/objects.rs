@@ -79,7 +79,7 @@ pub(super) fn plan(ledger: &Ledger<'_>, plan: &mut RepositoryPlan) {
     }
     for (epoch, object) in &ledger.seen.epochs {
         if !epochs.contains(epoch) && judge.may_go(object, &mut plan.waiting) {
-            plan.epochs.push((*epoch, object.digest));
+            plan.epochs.push((*epoch, object.digest, object.size_bytes));
             plan.freed_bytes += object.size_bytes;
         }
     }

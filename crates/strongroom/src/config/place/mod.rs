@@ -4,6 +4,7 @@
 
 mod azure;
 mod gcs;
+mod object_stores;
 mod s3;
 mod sftp;
 mod units;

@@ -50,7 +50,8 @@ fn endpoint(section: &Section<'_, '_>) -> Option<String> {
     let Some(host) = host_of(text) else {
         section.report(
             &endpoint.span(),
-            format!("\"endpoint\" is {:?}", endpoint.get_ref()),
+            // Not shown: whoever writes credentials into it must not find them in a log.
+            "\"endpoint\" is not the address of a host",
             "Write https://host or https://host:port; the bucket goes into url, credentials into credentials_file.",
         );
         return None;

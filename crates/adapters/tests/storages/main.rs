@@ -1,0 +1,3 @@
+//! The storages behind a network, each against a real server.
+
+mod s3;

@@ -1,0 +1,195 @@
+//! Emulators of cloud storages on loopback: a Google Cloud Storage and Azurite.
+//!
+//! Each is built or installed once, below `target/servers`, under a lock, and started on a free port with a temporary
+//! directory; it ends with the value that started it. What cannot be had here is an error with its reason, which a
+//! test passes to [`skip`].
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the test kit starts the servers of tests and reads how tests are run"
+)]
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// The account that Azurite knows.
+pub const AZURE_ACCOUNT: &str = "devstoreaccount1";
+
+/// The key of [`AZURE_ACCOUNT`]; Azurite's documentation has it, it is no secret.
+pub const AZURE_KEY: &str =
+    "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
+
+/// How long a server may take to answer first.
+const START: Duration = Duration::from_mins(1);
+
+/// A server that runs.
+pub struct Emulator {
+    /// Where it answers, without a slash at the end.
+    pub url: String,
+    child: Child,
+    _directory: tempfile::TempDir,
+}
+
+impl Drop for Emulator {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Starts a Google Cloud Storage that has these buckets. `URL/as/ROLE` is the same as somebody with the permissions of
+/// `docs/policies/gcs/ROLE.yaml`.
+pub fn gcs(buckets: &[&str]) -> Result<Emulator, String> {
+    let program = gcs_program()?;
+    let directory = temporary();
+    let roles = servers().join("../../docs/policies/gcs");
+    let mut child = Command::new(program)
+        .arg(roles)
+        .args(buckets)
+        .env("TMPDIR", directory.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(|error| format!("the emulator does not start: {error}"))?;
+    let output = child.stdout.take().expect("it is piped");
+    let mut url = String::new();
+    BufReader::new(output)
+        .read_line(&mut url)
+        .expect("the emulator says where it answers");
+    Ok(Emulator {
+        url: url.trim_end().to_owned(),
+        child,
+        _directory: directory,
+    })
+}
+
+/// Starts Azurite, whose one account is [`AZURE_ACCOUNT`]; over TLS with a certificate and its key, PEM files.
+pub fn azurite(tls: Option<(&Path, &Path)>) -> Result<Emulator, String> {
+    let program = azurite_program()?;
+    let directory = temporary();
+    // Azurite does not tell the port that it was given, so that one is looked for before.
+    let port = TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .expect("a free port")
+        .port();
+    let log = File::create(directory.path().join("log")).expect("a log");
+    let mut command = Command::new("node");
+    command
+        .arg(program)
+        .args(["--blobHost", "127.0.0.1", "--blobPort"])
+        .arg(port.to_string())
+        .args(["--inMemoryPersistence", "--disableTelemetry", "--silent"])
+        .arg("--skipApiVersionCheck")
+        .current_dir(directory.path())
+        .stdout(log.try_clone().expect("a log"))
+        .stderr(log);
+    if let Some((certificate, key)) = tls {
+        command.arg("--cert").arg(certificate).arg("--key").arg(key);
+    }
+    let child = command
+        .spawn()
+        .map_err(|error| format!("node does not start: {error}"))?;
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let mut emulator = Emulator {
+        url: format!("{scheme}://127.0.0.1:{port}/{AZURE_ACCOUNT}"),
+        child,
+        _directory: directory,
+    };
+    let begun = Instant::now();
+    while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+        let ended = emulator.child.try_wait().expect("a child of this process");
+        assert!(ended.is_none(), "Azurite ended: {ended:?}");
+        assert!(begun.elapsed() < START, "Azurite does not answer");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(emulator)
+}
+
+/// The program that answers as Google does, built when it is not.
+fn gcs_program() -> Result<PathBuf, String> {
+    let sources = servers().join("gcs");
+    let (directory, _lock) = workshop("gcs");
+    let program = directory.join("gcs");
+    // Go knows itself whether anything is to be done.
+    let built = Command::new("go")
+        .args(["build", "-mod=readonly", "-o"])
+        .arg(&program)
+        .arg(".")
+        .current_dir(sources)
+        .output()
+        .map_err(|error| format!("go is not installed: {error}"))?;
+    if built.status.success() {
+        return Ok(program);
+    }
+    let why = String::from_utf8_lossy(&built.stderr);
+    Err(format!("go cannot build the emulator: {}", last_line(&why)))
+}
+
+/// Azurite's program for blobs, installed when it is not.
+fn azurite_program() -> Result<PathBuf, String> {
+    let sources = servers().join("azurite");
+    let (directory, _lock) = workshop("azurite");
+    let program = directory.join("node_modules/azurite/dist/src/blob/main.js");
+    let lock = std::fs::read(sources.join("package-lock.json")).expect("a lock file");
+    let done = directory.join("installed");
+    if program.exists() && std::fs::read(&done).is_ok_and(|installed| installed == lock) {
+        return Ok(program);
+    }
+    for file in ["package.json", "package-lock.json"] {
+        std::fs::copy(sources.join(file), directory.join(file)).expect("copies");
+    }
+    let installed = Command::new("npm")
+        .args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"])
+        .current_dir(&directory)
+        .output()
+        .map_err(|error| format!("npm is not installed: {error}"))?;
+    if !installed.status.success() {
+        let why = String::from_utf8_lossy(&installed.stderr);
+        return Err(format!("npm cannot install Azurite: {}", last_line(&why)));
+    }
+    std::fs::write(done, lock).expect("writes");
+    Ok(program)
+}
+
+fn last_line(text: &str) -> &str {
+    text.trim_end().lines().next_back().unwrap_or_default()
+}
+
+fn servers() -> PathBuf {
+    let servers = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/servers");
+    servers.canonicalize().expect("part of the workspace")
+}
+
+/// A directory below `target` for what is built once, and the lock on it.
+fn workshop(name: &str) -> (PathBuf, File) {
+    let program = std::env::current_exe().expect("the test itself");
+    let target = program
+        .ancestors()
+        .find(|path| path.join("CACHEDIR.TAG").exists())
+        .expect("tests run in the directory that cargo builds in");
+    let directory = target.join("servers").join(name);
+    std::fs::create_dir_all(&directory).expect("makes a directory");
+    let lock = File::create(directory.join("lock")).expect("a lock file");
+    lock.lock().expect("locks");
+    (directory, lock)
+}
+
+fn temporary() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a temporary directory")
+}
+
+/// Says that a test could not run, where `./test` lists it at its end.
+pub fn skip(test: &str, why: &str) {
+    eprintln!("skipped: {test}: {why}");
+    if let Some(file) = std::env::var_os("STRONGROOM_SKIPPED") {
+        let file = std::fs::OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(file);
+        let _ = file.and_then(|mut file| writeln!(file, "{test}: {why}"));
+    }
+}
