@@ -81,6 +81,10 @@ pub(crate) enum Command {
     Expire(command::expire::ExpireArgs),
     /// Keep a backup from expiring, or let it go again
     Hold(command::hold::HoldArgs),
+    /// Show what there is, where, how old and how sure it is, and what needs attention
+    Status(command::status::StatusArgs),
+    /// Look at a repository as a whole
+    Repository(command::repository::RepositoryArgs),
     /// Bring copies of repositories up to date: sealed objects as they are, each proved by its digest
     Copy(command::copy::CopyArgs),
     /// Show what a repository has lost and a copy still has; with --apply, bring it back

@@ -14,8 +14,10 @@ pub(crate) mod init;
 pub(crate) mod list;
 pub(crate) mod man;
 pub(crate) mod repair;
+pub(crate) mod repository;
 pub(crate) mod restore;
 pub(crate) mod show;
+pub(crate) mod status;
 pub(crate) mod verify;
 
 use crate::cli::Command;
@@ -37,6 +39,8 @@ pub(crate) fn run(command: Command, around: &Surroundings) -> Result<Exit, Failu
         Command::Expire(args) => expire::run(&args, around),
         Command::Hold(args) => hold::run(&args, around),
         Command::Diff(args) => diff::run(&args, around),
+        Command::Status(args) => status::run(&args, around),
+        Command::Repository(args) => repository::run(&args, around),
         Command::Copy(args) => copy::run(&args, around),
         Command::Repair(args) => repair::run(&args, around),
         Command::Demo(args) => demo::run(&args, around),

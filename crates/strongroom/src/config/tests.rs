@@ -682,6 +682,48 @@ fn a_missing_recipients_key_and_an_empty_list_are_refused() {
 }
 
 #[test]
+fn a_copy_has_a_place_and_nothing_else_of_its_own() {
+    let with = |table: &str| {
+        let copy = format!("[repository.second]\nurl = \"file:second\"\n{table}\n[asset.database]");
+        example().replace("[asset.database]", &copy)
+    };
+    let config = parse(&with("copy_of = \"offsite\"")).expect("valid");
+    let names: Vec<&String> = config.repositories.keys().collect();
+    assert_eq!(names, ["keysafe", "offsite"], "no backup goes to a copy");
+    let copy = &config.copies["second"];
+    assert_eq!(copy.document_name(), "offsite");
+    assert_eq!(copy.recipients, config.repositories["offsite"].recipients);
+    for (table, fault) in [
+        (
+            "copy_of = \"offsite\"\nepoch_days = 3",
+            "\"epoch_days\" is given, and this is a copy",
+        ),
+        (
+            "copy_of = \"offsite\"\naccepts = [\"log\"]",
+            "\"accepts\" is given, and this is a copy",
+        ),
+        ("copy_of = \"ofsite\"", "there is no repository \"ofsite\""),
+        ("copy_of = \"second\"", "\"second\" is a copy itself"),
+    ] {
+        let all = faults(&with(table));
+        assert_eq!(all.len(), 1, "{all:?}");
+        assert!(all[0].ends_with(fault), "{all:?}");
+    }
+    let text = with("copy_of = \"offsite\"").replace(
+        "path = \"/var/lib",
+        "repository = \"second\"\npath = \"/var/lib",
+    );
+    let all = faults(&text);
+    assert_eq!(all.len(), 1, "{all:?}");
+    assert!(
+        all[0].ends_with("repository \"second\" is a copy"),
+        "{all:?}"
+    );
+    let text = with("copy_of = \"offsite\"").replace("file:second", "file:keysafe");
+    assert!(faults(&text)[0].contains("the same url as repository"));
+}
+
+#[test]
 fn several_repositories_for_one_class_need_a_choice() {
     let other = format!(
         "[repository.second]\nurl = \"file:second\"\nrecipients = [\"{A}\"]\naccepts = [\"database\"]\n[asset.database]"

@@ -95,6 +95,12 @@ fn the_pages_can_be_followed() {
     run("restore.md", &programs, &variables);
     assert_eq!(authority.content(), before, "after restore.md");
 
+    let variables = [
+        ("STRONGROOM_CONFIG", place.join("etc/strongroom.toml")),
+        ("SECOND", place.join("second")),
+    ];
+    run("copies.md", &programs, &variables);
+
     authority.lose_key();
     // age asks for passphrases at a terminal only.
     let opened = place.join("opened.identity");

@@ -548,3 +548,75 @@ fn a_new_host_with_the_key_goes_on_with_the_chain() {
         .exits(3)
         .says("its history was rolled back");
 }
+
+#[test]
+fn status_says_what_there_is_and_what_needs_attention() {
+    let host = host();
+    host.run(&["status"])
+        .exits(3)
+        .says("there is no backup yet");
+    let first = host.backup();
+    // The copy is empty and no repository yet: that is told.
+    host.run(&["status"]).exits(3).says("repository second");
+    host.ok(&["copy"]);
+    host.ok(&["status"])
+        .says("Nothing needs attention.")
+        .says("never")
+        .says(&first);
+    host.ok(&["verify", "--all"]);
+    host.ok(&["status"]).says("L1 ");
+    host.insert(3000, 20);
+    host.backup();
+    // A copy that is behind is no problem by itself.
+    let behind = host
+        .ok(&["status"])
+        .says("second is 1 backups behind offsite");
+    assert!(behind.has("0 of 1 off this host"), "{}", behind.stdout);
+    let document = host.ok(&["status", "--json"]).document();
+    assert_eq!(document["attention"], serde_json::json!([]));
+    assert_eq!(
+        document["newest_complete"]["copies"], 1,
+        "keysafe has no copy"
+    );
+    let places = document["places"].as_array().expect("places");
+    assert_eq!(places.len(), 3);
+    flip(&largest_object(&host.path("repo/offsite")));
+    host.run(&["verify", "--all"]).exits(1);
+    host.run(&["status"]).exits(3).says("1 objects are damaged");
+    remove(&host.path("repo/second"));
+    host.run(&["status"]).exits(3).says("UNREACHABLE");
+}
+
+#[test]
+fn repository_show_tells_size_growth_and_rights() {
+    let host = host();
+    host.backup();
+    host.insert(3000, 20);
+    host.backup();
+    let shown = host.ok(&["repository", "show", "offsite"]);
+    assert!(shown.has(&host.recipient("database")), "{}", shown.stdout);
+    let document = host
+        .ok(&["repository", "show", "offsite", "--json"])
+        .document();
+    let offsite = &document["repositories"][0];
+    assert_eq!(offsite["backups"], 2);
+    assert_eq!(offsite["unneeded_objects"], 0);
+    let growth = offsite["growth"].as_array().expect("growth");
+    let added: Vec<u64> = growth
+        .iter()
+        .map(|one| one["added_bytes"].as_u64().expect("bytes"))
+        .collect();
+    assert!(added[1] < added[0], "{added:?}");
+    assert_eq!(Some(added[0] + added[1]), offsite["stored_bytes"].as_u64());
+    host.run(&["repository", "show", "nothing"]).exits(2);
+    // The copy is none yet.
+    host.run(&["repository", "show", "second"]).exits(10);
+    host.ok(&["copy"]);
+    let copy = host
+        .ok(&["repository", "show", "second", "--json"])
+        .document();
+    assert_eq!(
+        copy["repositories"][0]["stored_bytes"],
+        offsite["stored_bytes"]
+    );
+}
