@@ -41,6 +41,8 @@ pub struct Sealing {
     pub keys: Vec<BoxedRecipient>,
     /// How many days until the next epoch begins.
     pub epoch_days: u32,
+    /// For how many days after a backup the storage protects everything that it needs.
+    pub immutable_days: Option<u32>,
 }
 
 /// What all repositories of a run have in common.
@@ -92,6 +94,7 @@ pub struct BackupWriter<'a> {
     assets: Vec<EnvelopeAsset>,
     pub(super) stats: AssetStats,
     stored_bytes: u64,
+    immutable_days: Option<u32>,
 }
 
 /// What storing an asset cost.
@@ -183,6 +186,7 @@ impl<'a> BackupWriter<'a> {
             assets: Vec::new(),
             stats: AssetStats::default(),
             stored_bytes: 0,
+            immutable_days: sealing.immutable_days,
         })
     }
 
@@ -263,6 +267,7 @@ impl<'a> BackupWriter<'a> {
             assets: self.assets,
             notes: self.notes,
             stored_bytes: self.stored_bytes + sealed.bytes.len() as u64,
+            immutable_days: self.immutable_days,
         })
     }
 
@@ -579,6 +584,7 @@ pub struct SealedBackup<'a> {
     assets: Vec<EnvelopeAsset>,
     notes: Vec<String>,
     stored_bytes: u64,
+    immutable_days: Option<u32>,
 }
 
 /// What only the whole run knows.
@@ -649,7 +655,10 @@ impl SealedBackup<'_> {
             epoch: self.epoch,
             manifest: self.manifest,
             objects: self.objects.into_iter().collect(),
-            lock_until: None,
+            lock_until: self.immutable_days.and_then(|days| {
+                let hours = jiff::SignedDuration::from_hours(i64::from(days) * 24);
+                whole_seconds(run.finished).checked_add(hours).ok()
+            }),
         };
         let bytes = envelope.sign(&self.key.signing);
         let name = envelope.name();

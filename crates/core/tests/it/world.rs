@@ -171,6 +171,7 @@ impl World {
                 recipients: vec![self.recipient()],
                 keys: vec![Box::new(self.identity.to_public())],
                 epoch_days: self.epoch_days,
+                immutable_days: None,
             },
         };
         let job = BackupJob {

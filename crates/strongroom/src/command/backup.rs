@@ -57,6 +57,7 @@ pub(crate) fn take(session: &Session<'_>, plan: &BackupPlan) -> Result<BackupRep
             recipients: config.recipients.clone(),
             keys: config.open_recipients()?,
             epoch_days: config.epoch_days,
+            immutable_days: config.immutable_days(),
         };
         let repository = match session.repository(config) {
             Ok(repository) => repository,

@@ -27,7 +27,7 @@ use jiff::tz::TimeZone;
 use strongroom_adapters::source::mariadb::MariadbSettings;
 use strongroom_adapters::source::postgresql;
 use strongroom_adapters::source::sqlite::TimestampColumn;
-use strongroom_adapters::storage::{Credentials, StorageSettings};
+use strongroom_adapters::storage::{Credentials, Place, StorageSettings};
 use strongroom_core::format::seal::BoxedRecipient;
 use strongroom_core::plan::expire::Retention;
 use strongroom_core::source::Class;
@@ -122,12 +122,17 @@ impl RepositoryConfig {
     }
 
     /// For how many days after its storing the storage refuses to delete an object.
-    #[expect(
-        clippy::unused_self,
-        reason = "kinds of storage that protect objects answer here"
-    )]
     pub(crate) fn protected_days(&self) -> Option<u32> {
-        None
+        match &self.storage.place {
+            Place::S3(s3) => s3.lock.map(|lock| lock.days),
+            _ => None,
+        }
+    }
+
+    /// For how many days after a backup everything that it needs is protected: its oldest object is an epoch old at most.
+    pub(crate) fn immutable_days(&self) -> Option<u32> {
+        let days = self.protected_days()?;
+        Some(days.saturating_sub(self.epoch_days))
     }
 
     /// The recipients, ready to seal to; finds the programs of plugin recipients.
