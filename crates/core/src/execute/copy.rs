@@ -528,7 +528,6 @@ fn in_parallel_until<T: Sync, R: Send>(
             });
         }
     });
-    drop(next);
     let outcomes = outcomes.into_iter();
     outcomes
         .map(|outcome| outcome.into_inner().expect("no panic under the lock"))

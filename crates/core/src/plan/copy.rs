@@ -39,9 +39,8 @@ impl CopyPlan {
                 (Some(found), Some(size)) if *found != size => {
                     self.other_size.insert(name, (*found, size));
                 }
-                (Some(_), _) => {}
                 (None, _) if self.planned.insert(name.clone()) => objects.push((name, size)),
-                (None, _) => {}
+                _ => {}
             }
         }
         let name = envelope.name();

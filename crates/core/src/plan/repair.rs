@@ -125,12 +125,12 @@ pub fn plan_repair(world: &RepairWorld) -> RepairPlan {
                 healed.push(heal_document(world, name, *digest, why, true));
             }
             (Side::Missing, Side::Good(digest, Some(envelope))) => {
-                if !has_expired(world, name) {
+                if has_expired(world, name) {
+                    let label = envelope.label.clone();
+                    plan.left_out.push(((*name).clone(), label));
+                } else {
                     kept.push(envelope);
                     healed.push(heal_document(world, name, *digest, "it is missing", false));
-                } else {
-                    plan.left_out
-                        .push(((*name).clone(), envelope.label.clone()));
                 }
             }
             (Side::Damaged(why), _) => plan.lost.push(Lost {

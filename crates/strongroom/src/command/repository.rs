@@ -41,12 +41,11 @@ pub(crate) fn run(args: &RepositoryArgs, around: &Surroundings) -> Result<Exit, 
     let RepositoryCommand::Show(args) = &args.command;
     let session = around.session()?;
     let config = &session.config;
-    let chosen: Vec<&RepositoryConfig> = match &args.name {
-        Some(name) => vec![session.any_repository(name)?],
-        None => {
-            let originals = config.repositories.values();
-            originals.chain(config.copies.values()).collect()
-        }
+    let chosen: Vec<&RepositoryConfig> = if let Some(name) = &args.name {
+        vec![session.any_repository(name)?]
+    } else {
+        let originals = config.repositories.values();
+        originals.chain(config.copies.values()).collect()
     };
     let mut documents = Vec::new();
     let mut exit = Exit::Done;

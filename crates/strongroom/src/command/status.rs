@@ -237,7 +237,7 @@ fn print(
     attention: &[String],
 ) {
     let report: &Report = &session.around.report;
-    let rows = places.iter().map(|place| row(session, place, places));
+    let rows = places.iter().map(|place| row(session, place));
     let headings = [
         "repository",
         "newest backup",
@@ -278,7 +278,7 @@ fn print(
     }
 }
 
-fn row(session: &Session<'_>, place: &PlaceSeen<'_>, _: &[PlaceSeen<'_>]) -> Vec<String> {
+fn row(session: &Session<'_>, place: &PlaceSeen<'_>) -> Vec<String> {
     let config = place.config;
     let name = match &config.copy_of {
         Some(original) => format!("{} (copy of {original})", config.name),

@@ -38,6 +38,8 @@ pub(super) fn parse(problems: &Problems<'_>, directory: &Path) -> Option<Parsed>
     {
         return None;
     }
+    let deployment = deployment(&root, problems);
+    let writer = writer(&root, problems, directory);
     let tables = root.tables("repository");
     let epoch_days = |original: &str| {
         let found = tables.iter().find(|(_, name, _, _)| *name == original);
@@ -46,8 +48,8 @@ pub(super) fn parse(problems: &Problems<'_>, directory: &Path) -> Option<Parsed>
         })
     };
     let parsed = Parsed {
-        deployment: deployment(&root, problems),
-        writer: writer(&root, problems, directory),
+        deployment,
+        writer,
         repositories: tables
             .iter()
             .cloned()
