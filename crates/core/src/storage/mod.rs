@@ -75,6 +75,8 @@ pub trait Storage: Send + Sync {
     fn put(&self, name: &ObjectName, body: Body<'_>) -> Result<(), StorageError>;
 
     /// Stores an object only if the name is free, and tells which; durable when it returns.
+    ///
+    /// When an answer got lost on the way, an object with these very bytes counts as the one just stored.
     fn create(&self, name: &ObjectName, bytes: &[u8]) -> Result<Put, StorageError>;
 
     /// Makes everything put before visible and durable.
