@@ -11,6 +11,7 @@ mod authority;
 mod page;
 mod reference;
 mod servers;
+mod storages;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -129,6 +130,26 @@ fn the_page_of_postgresql_can_be_followed() {
 #[test]
 fn the_page_of_mariadb_can_be_followed() {
     servers::mariadb();
+}
+
+#[test]
+fn the_page_of_directories_can_be_followed() {
+    storages::file();
+}
+
+#[test]
+fn the_page_of_s3_can_be_followed() {
+    storages::s3();
+}
+
+#[test]
+fn the_page_of_sftp_can_be_followed() {
+    storages::sftp();
+}
+
+#[test]
+fn the_tables_of_cloud_storages_are_accepted() {
+    storages::clouds();
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A page with its `sh` blocks: the line that each begins at, and its text.
+/// A page with its blocks of one language: the line that each begins at, and its text.
 pub(crate) struct Page {
     name: String,
     blocks: Vec<(usize, String)>,
@@ -18,8 +18,19 @@ pub(crate) fn root() -> PathBuf {
 }
 
 impl Page {
-    /// Reads a page of the guide.
+    /// Reads a page of the guide with its `sh` blocks.
     pub(crate) fn read(name: &str) -> Self {
+        Self::read_blocks(name, "sh")
+    }
+
+    /// The text of the blocks of a page that are in this language.
+    pub(crate) fn blocks(name: &str, language: &str) -> Vec<String> {
+        let page = Self::read_blocks(name, language);
+        page.blocks.into_iter().map(|(_, block)| block).collect()
+    }
+
+    fn read_blocks(name: &str, language: &str) -> Self {
+        let opening = format!("```{language}");
         let text = std::fs::read_to_string(root().join("docs/guide").join(name)).expect(name);
         let mut blocks: Vec<(usize, String)> = Vec::new();
         let mut inside = false;
@@ -30,13 +41,13 @@ impl Page {
                 let (_, block) = blocks.last_mut().expect("a block was begun");
                 block.push_str(line);
                 block.push('\n');
-            } else if line == "```sh" {
+            } else if line == opening {
                 inside = true;
                 blocks.push((number + 2, String::new()));
             }
         }
         assert!(!inside, "{name}: a block has no end");
-        assert!(!blocks.is_empty(), "{name}: nothing to execute");
+        assert!(!blocks.is_empty(), "{name}: no block of {language}");
         Self {
             name: name.to_owned(),
             blocks,

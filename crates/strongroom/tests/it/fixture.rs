@@ -73,6 +73,15 @@ impl Outcome {
 impl Host {
     /// A host with a CA, ready for its first backup.
     pub(crate) fn new() -> Self {
+        let host = Self::without_repositories();
+        host.configure("");
+        host.ok(&["init"]);
+        host.learn_secrets();
+        host
+    }
+
+    /// A host with a CA and identities, and nothing configured.
+    pub(crate) fn without_repositories() -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let root = directory.path().canonicalize().expect("exists");
         let host = Self {
@@ -82,9 +91,6 @@ impl Host {
         };
         host.make_authority();
         host.make_identities();
-        host.configure("");
-        host.ok(&["init"]);
-        host.learn_secrets();
         host
     }
 
@@ -220,6 +226,19 @@ paths = ["{root}/ca/private/token"]
             keys = self.recipient(keys),
         );
         write(&self.path("host/strongroom.toml"), text);
+    }
+
+    /// Writes the usual configuration, but with these lines in the place of the `url` of each repository, and `more` at its end.
+    pub(crate) fn configure_at(&self, offsite: &str, keysafe: &str, more: &str) {
+        self.configure(more);
+        let file = self.path("host/strongroom.toml");
+        let mut text = std::fs::read_to_string(&file).expect("reads");
+        for (name, lines) in [("offsite", offsite), ("keysafe", keysafe)] {
+            let url = format!("url = \"file://{}/repo/{name}\"\n", self.root.display());
+            assert!(text.contains(&url), "{url}");
+            text = text.replace(&url, lines);
+        }
+        write(&file, text);
     }
 
     /// Remembers every secret there is, so that each later run is searched for them.

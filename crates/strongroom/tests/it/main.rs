@@ -16,6 +16,7 @@ mod golden;
 mod kill;
 mod paths;
 mod reader;
+mod remote;
 mod repository_damage;
 mod restore_faults;
 mod servers;
