@@ -66,12 +66,12 @@ fn the_contract_holds_while_connections_tear() {
 fn the_contract_holds_while_the_server_fails_throttles_and_is_cut() {
     for (answer, every) in [
         (HttpAnswer::InternalError, 3),
-        (HttpAnswer::SlowDown, 2),
-        (HttpAnswer::TooManyRequests, 4),
+        (HttpAnswer::SlowDown, 5),
+        (HttpAnswer::TooManyRequests, 7),
     ] {
         let http = HttpFaults {
             answer_every: Some((every, answer)),
-            cut_every: Some(7),
+            cut_every: Some(11),
             ..HttpFaults::default()
         };
         conform(
