@@ -328,3 +328,25 @@ fn sftp(host: &Host, server: &Sshd, name: &str, host_key: &str) -> String {
         server.key().display(),
     )
 }
+
+#[test]
+fn credentials_files_that_are_missing_are_told_for_every_kind() {
+    let host = Host::without_repositories();
+    let keysafe = format!("url = \"file://{}\"\n", host.text("keysafe"));
+    for url in [
+        "s3://bucket/ca",
+        "gs://bucket-1/ca",
+        "az://account/container/ca",
+    ] {
+        let lines = format!("url = \"{url}\"\ncredentials_file = \"not-there\"\n");
+        host.configure_at(&lines, &keysafe, "");
+        let told = host.run(&["init"]).exits(1).says("repository offsite");
+        told.says("not-there: ")
+            .says("hint: Correct what is named")
+            .says("credentials_file");
+        // The other repository has its part all the same.
+        let run = host.run(&["backup", "--json"]).exits(3).document();
+        assert_eq!(run["status"], "incomplete", "{run}");
+    }
+    host.run(&["list"]).says("INCOMPLETE").says("not-there: ");
+}
