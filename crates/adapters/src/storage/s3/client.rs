@@ -33,7 +33,7 @@ use super::S3Settings;
 /// How long a connection may take, TLS included.
 const CONNECT: Duration = Duration::from_secs(10);
 /// How long nothing at all may be sent or received.
-const STALLED: Duration = Duration::from_secs(60);
+const STALLED: Duration = Duration::from_mins(1);
 /// The region of servers that have none.
 const REGION_OF_OTHERS: &str = "us-east-1";
 
