@@ -82,11 +82,12 @@ impl Failure {
 
     /// Whether a repository cannot be reached or used, which says nothing about the others.
     pub(crate) fn is_of_storage(&self) -> bool {
-        const CODES: [&str; 5] = [
+        const CODES: [&str; 6] = [
             "no-repository",
             "no-space",
             "storage",
             "storage-refuses",
+            "storage-settings",
             "storage-unreachable",
         ];
         CODES.contains(&self.code)
@@ -159,6 +160,11 @@ impl From<IdentityError> for Failure {
 impl From<StorageError> for Failure {
     fn from(error: StorageError) -> Self {
         match &error {
+            // A place behind a network is not looked at before its settings are read.
+            StorageError::Unusable { location, .. } if !location.starts_with("file:") => {
+                Self::of(Exit::Failed, "storage-settings", &error)
+                    .hint("Correct what is named: the keys of this repository in the configuration, such as credentials_file, or the file itself.")
+            }
             StorageError::Unusable { .. } => {
                 Self::of(Exit::NoRepository, "no-repository", &error).hint(
                     "Is it mounted? A new repository is made by `strongroom init`.",

@@ -200,7 +200,8 @@ fn a_server_that_is_down_does_not_stop_the_other_repository() {
     let label = run["label"].as_str().expect("a label");
     assert_eq!(listed[1]["label"], label);
     assert_eq!(listed[1]["status"], "incomplete");
-    let part = host.ok(&["show", label, "--json"]).document().to_string();
+    let part = host.run(&["show", label, "--json"]).exits(3).document();
+    let part = part.to_string();
     assert!(part.contains("\"offsite\""), "{part}");
     let next = host.backup();
     host.restore_to(&next, "out").exits(0);
@@ -224,6 +225,7 @@ fn what_s3_refuses_is_told_with_what_to_do() {
     wrong.write(&directory.join("wrong"));
     Account::new("nobody").write(&directory);
     Minio::root().write(&directory);
+    buckets.server.make_bucket("another", Kind::Locking);
     let endpoint = buckets.server.endpoint();
     let mut no_file = buckets.lines("keysafe");
     no_file = no_file.replace("keysafe-writer", "not-there");
@@ -244,7 +246,7 @@ fn what_s3_refuses_is_told_with_what_to_do() {
             "url",
         ),
         (
-            lines("offsite", &endpoint, "keysafe-writer"),
+            lines("another", &endpoint, "keysafe-writer"),
             "access denied",
             "polic",
         ),
@@ -325,4 +327,26 @@ fn sftp(host: &Host, server: &Sshd, name: &str, host_key: &str) -> String {
         host.text(&format!("srv/{name}")),
         server.key().display(),
     )
+}
+
+#[test]
+fn credentials_files_that_are_missing_are_told_for_every_kind() {
+    let host = Host::without_repositories();
+    let keysafe = format!("url = \"file://{}\"\n", host.text("keysafe"));
+    for url in [
+        "s3://bucket/ca",
+        "gs://bucket-1/ca",
+        "az://account/container/ca",
+    ] {
+        let lines = format!("url = \"{url}\"\ncredentials_file = \"not-there\"\n");
+        host.configure_at(&lines, &keysafe, "");
+        let told = host.run(&["init"]).exits(1).says("repository offsite");
+        told.says("not-there: ")
+            .says("hint: Correct what is named")
+            .says("credentials_file");
+        // The other repository has its part all the same.
+        let run = host.run(&["backup", "--json"]).exits(3).document();
+        assert_eq!(run["status"], "incomplete", "{run}");
+    }
+    host.run(&["list"]).says("INCOMPLETE").says("not-there: ");
 }

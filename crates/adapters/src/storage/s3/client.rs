@@ -67,7 +67,7 @@ pub(super) fn connect(
             .build();
         loader = loader.region(RegionProviderChain::first_try(of_profile));
     }
-    if let Some(own) = of_profile(credentials)? {
+    if let Some(own) = of_profile(place, credentials)? {
         loader = loader.credentials_provider(own);
     }
     let shared = block_on(loader.load());
@@ -76,18 +76,19 @@ pub(super) fn connect(
         .disable_multi_region_access_points(true);
     config.set_endpoint_url(place.endpoint.clone());
     if let Some(path) = &place.ca_file {
-        config = config.http_client(trusting(path)?);
+        config = config.http_client(trusting(place, path)?);
     }
     Ok(Client::from_conf(config.build()))
 }
 
 /// The credentials of a file or a profile that the configuration names; they go before the environment's.
 fn of_profile(
+    place: &S3Settings,
     credentials: &Credentials,
 ) -> Result<Option<ProfileFileCredentialsProvider>, StorageError> {
     let mut builder = ProfileFileCredentialsProvider::builder();
     if let Some(path) = &credentials.file {
-        let fail = |source| StorageError::io("read the credentials in", &path.display(), source);
+        let fail = |error| unusable(place, "credentials", path, &error);
         let metadata = std::fs::metadata(path).map_err(fail)?;
         if metadata.mode() & 0o077 != 0 {
             let why = "it can be read by others; chmod 600";
@@ -105,9 +106,18 @@ fn of_profile(
     Ok(is_named.then(|| builder.build()))
 }
 
+/// A file that the configuration names cannot be used.
+fn unusable(place: &S3Settings, what: &str, path: &Path, error: &std::io::Error) -> StorageError {
+    let why = format!("cannot read the {what} in {}: {error}", path.display());
+    StorageError::Unusable {
+        location: place.url.clone(),
+        source: std::io::Error::new(error.kind(), why),
+    }
+}
+
 /// An HTTP client that trusts the certificates of a file besides the system's.
-fn trusting(path: &Path) -> Result<SharedHttpClient, StorageError> {
-    let fail = |source| StorageError::io("read the certificates in", &path.display(), source);
+fn trusting(place: &S3Settings, path: &Path) -> Result<SharedHttpClient, StorageError> {
+    let fail = |error| unusable(place, "certificates", path, &error);
     let pem = std::fs::read(path).map_err(fail)?;
     // The library would panic at them.
     let is_good = Certificate::load_pem_chain(&pem).is_ok_and(|chain| !chain.is_empty());
