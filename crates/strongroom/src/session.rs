@@ -74,8 +74,8 @@ impl Surroundings {
             let original = copy.document_name().to_owned();
             session.config.repositories.insert(original, copy);
         }
-        for repository in session.config.repositories.values_mut() {
-            repository.storage.as_of = options.as_of;
+        if options.as_of.is_some() {
+            session.read_as_of(options.as_of);
         }
         Ok(session)
     }
@@ -145,6 +145,23 @@ pub(crate) struct Session<'s> {
 }
 
 impl Session<'_> {
+    /// Reads repositories as of a time. Of those that keep no versions, the present is read, and that is said; when none
+    /// keeps any, opening them is refused.
+    fn read_as_of(&mut self, time: Option<jiff::Timestamp>) {
+        let repositories = &mut self.config.repositories;
+        let keeps_none = |one: &RepositoryConfig| !one.storage.place.keeps_versions();
+        let is_vain = repositories.values().all(keeps_none);
+        for (name, repository) in repositories {
+            if is_vain || !keeps_none(repository) {
+                repository.storage.as_of = time;
+            } else {
+                self.around.report.note(format!(
+                    "repository {name} keeps no versions: what is there now is read, not what was"
+                ));
+            }
+        }
+    }
+
     /// The copy of that name.
     pub(crate) fn copy(&self, name: &str) -> Result<&RepositoryConfig, Failure> {
         let copies = &self.config.copies;

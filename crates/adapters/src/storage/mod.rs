@@ -73,7 +73,7 @@ pub enum Place {
 
 impl Place {
     /// Whether it can be read as of a time.
-    fn keeps_versions(&self) -> bool {
+    pub fn keeps_versions(&self) -> bool {
         match self {
             #[cfg(feature = "storage-s3")]
             Self::S3(_) => true,

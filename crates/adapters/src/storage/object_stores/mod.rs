@@ -12,6 +12,7 @@ use std::path::Path as FilePath;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use object_store::list::{PaginatedListOptions, PaginatedListStore};
 use object_store::path::Path;
 use object_store::{
@@ -149,7 +150,7 @@ impl<S: ObjectStore + PaginatedListStore> Requests for StoreRequests<S> {
             attributes: self.attributes(),
             ..PutOptions::default()
         };
-        let payload = PutPayload::from(body.to_vec());
+        let payload = PutPayload::from(Bytes::from_owner(body));
         match block_on(self.store.put_opts(&path, payload, options)) {
             Ok(_) => Ok(Put::Stored),
             Err(error) if says_there_is_one(&error) => Ok(Put::AlreadyThere),

@@ -9,7 +9,8 @@ use std::time::Duration;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
-use aws_sdk_s3::primitives::{ByteStream, DateTime};
+use aws_sdk_s3::primitives::DateTime;
+use bytes::Bytes;
 use strongroom_core::cancel::Cancel;
 use strongroom_core::clock::Clock;
 use strongroom_core::storage::{ObjectStat, Put};
@@ -149,7 +150,7 @@ impl Requests for S3Requests {
     }
 
     fn put_new(&self, key: &str, body: Arc<[u8]>) -> Result<Put, RequestError> {
-        self.store(key, &body)
+        self.store(key, &Bytes::from_owner(body))
     }
 
     fn put_new_file(&self, key: &str, file: &Path, size_bytes: u64) -> Result<Put, RequestError> {
@@ -231,11 +232,6 @@ pub(super) fn stat(size: Option<i64>, stored: Option<&DateTime>) -> ObjectStat {
 pub(super) fn timestamp(time: &DateTime) -> Option<jiff::Timestamp> {
     let nanoseconds = i32::try_from(time.subsec_nanos()).ok()?;
     jiff::Timestamp::new(time.secs(), nanoseconds).ok()
-}
-
-/// Bytes to send.
-pub(super) fn stream(bytes: &[u8]) -> ByteStream {
-    ByteStream::from(bytes.to_vec())
 }
 
 #[cfg(test)]

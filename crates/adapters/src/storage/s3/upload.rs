@@ -5,13 +5,14 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use aws_sdk_s3::primitives::DateTime;
+use aws_sdk_s3::primitives::{ByteStream, DateTime};
 use aws_sdk_s3::types::{
     ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart, ObjectLockMode,
     ServerSideEncryption, StorageClass,
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::Bytes;
 use crossbeam_channel::{Receiver, bounded};
 use jiff::{SignedDuration, Timestamp};
 use strongroom_core::format::Digest;
@@ -20,7 +21,7 @@ use strongroom_core::format::name::{OBJECTS, ObjectName};
 use strongroom_core::storage::Put;
 
 use super::super::remote::{RequestError, Requests as _, until_answered};
-use super::requests::{S3Requests, stream, wait};
+use super::requests::{S3Requests, wait};
 use super::{Encryption, LockMode, errors};
 
 /// The usual length of a part, in bytes; the protocol wants 5 MiB at least.
@@ -40,13 +41,13 @@ struct Manner {
 /// A part on its way.
 struct Part {
     number: i32,
-    bytes: Vec<u8>,
+    bytes: Bytes,
     checksum: String,
 }
 
 impl S3Requests {
     /// Stores bytes in one request.
-    pub(super) fn store(&self, key: &str, bytes: &[u8]) -> Result<Put, RequestError> {
+    pub(super) fn store(&self, key: &str, bytes: &Bytes) -> Result<Put, RequestError> {
         // A name that is a digest is what the server has to find in the bytes.
         let digest = promised(key).unwrap_or_else(|| Digest::of(bytes));
         let manner = self.manner(key)?;
@@ -63,7 +64,7 @@ impl S3Requests {
             .set_ssekms_key_id(manner.kms_key)
             .set_object_lock_mode(manner.lock)
             .set_object_lock_retain_until_date(manner.locked_until)
-            .body(stream(bytes));
+            .body(ByteStream::from(bytes.clone()));
         match wait(bytes.len() as u64, request.send())? {
             Ok(_) => Ok(Put::Stored),
             Err(error) if errors::is_there_already(&error) => Ok(Put::AlreadyThere),
@@ -143,7 +144,7 @@ impl S3Requests {
                 let checksum = BASE64.encode(Digest::of(&bytes).as_bytes());
                 let part = Part {
                     number,
-                    bytes,
+                    bytes: bytes.into(),
                     checksum,
                 };
                 // The threads end at the first failure, which is told below.
@@ -206,7 +207,7 @@ impl S3Requests {
             .part_number(part.number)
             .checksum_algorithm(ChecksumAlgorithm::Sha256)
             .checksum_sha256(&part.checksum)
-            .body(stream(&part.bytes));
+            .body(ByteStream::from(part.bytes.clone()));
         let answer = wait(part.bytes.len() as u64, request.send())?;
         let answer = answer.map_err(|error| self.judge(&error))?;
         Ok(CompletedPart::builder()
