@@ -229,6 +229,8 @@ impl Session<'_> {
     ) -> Result<Arc<dyn Storage>, Failure> {
         let mut settings = config.storage.clone();
         let own = match role {
+            // Versions are not for the writer to read.
+            Role::Writer if settings.as_of.is_some() => config.restorer.as_ref(),
             Role::Writer => None,
             Role::Restorer => config.restorer.as_ref(),
             Role::Expirer => config.expirer.as_ref(),
