@@ -5,7 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use strongroom_core::format::Digest;
-use strongroom_core::format::name::{ENVELOPES, OBJECTS, ObjectName, REPOSITORY};
+use strongroom_core::format::name::{ENVELOPES, EPOCHS, OBJECTS, ObjectName, PREFIXES, REPOSITORY};
 use strongroom_core::storage::{Body, Put, Storage, StorageError};
 
 /// One sentence of the contract and the test that holds it.
@@ -339,13 +339,18 @@ fn listing(storage: &dyn Storage) {
         "envelopes/0011223344556677/0000000001.json",
         "envelopes/0011223344556677/0000000002.json",
         "envelopes/8899aabbccddeeff/0000000001.json",
+        "holds/20261120-120000z-0a1b.json",
+        "expired/0000000001.json",
     ];
     for text in texts {
         let name = ObjectName::parse(text).expect("a name");
         storage.create(&name, text.as_bytes()).expect("creates");
     }
     storage.flush().expect("flushes");
-    assert_eq!(list(storage, "").len(), 5);
+    assert_eq!(list(storage, "").len(), 7);
+    for prefix in PREFIXES.iter().filter(|prefix| **prefix != EPOCHS) {
+        assert_ne!(list(storage, prefix), BTreeMap::new(), "{prefix}");
+    }
     assert_eq!(list(storage, REPOSITORY).len(), 1);
     assert_eq!(list(storage, ENVELOPES).len(), 3);
     assert_eq!(list(storage, "envelopes/0011223344556677/").len(), 2);

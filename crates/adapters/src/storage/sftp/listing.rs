@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use strongroom_core::format::name::{ENVELOPES, EPOCHS, HOLDS, OBJECTS, ObjectName, REPOSITORY};
+use strongroom_core::format::name::{ObjectName, PREFIXES};
 use strongroom_core::storage::ObjectStat;
 
 use super::super::remote::RequestError;
@@ -26,7 +26,7 @@ pub(super) fn list(
     prefix: &str,
 ) -> Result<Vec<(String, ObjectStat)>, RequestError> {
     let mut found = Vec::new();
-    let mut directories: Vec<String> = [REPOSITORY, EPOCHS, OBJECTS, ENVELOPES, HOLDS]
+    let mut directories: Vec<String> = PREFIXES
         .into_iter()
         .map(|top| top.trim_end_matches('/').to_owned())
         .filter(|top| leads_to(top, prefix))
