@@ -224,7 +224,6 @@ impl Cluster {
         set("log_error_verbosity", "terse");
         if self.durability == Durability::None {
             set("fsync", "off");
-            set("synchronous_commit", "off");
             set("full_page_writes", "off");
             set("max_wal_size", "4GB");
         }
