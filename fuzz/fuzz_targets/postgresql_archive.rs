@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use libfuzzer_sys::fuzz_target;
 use strongroom_adapters::source::postgresql::server::archive::{
-    ArchiveData, ArchiveError, SequenceData, TableData, after_rows, before_rows, directory_archive,
+    ArchiveData, ArchiveError, SequenceData, TableData, after_rows, before_rows, directory_archive, foreign_keys,
     dump_version, schemas,
 };
 
@@ -21,19 +21,20 @@ fuzz_target!(|data: &[u8]| {
     let roles = BTreeMap::from([("certctl_app".to_owned(), "o\"ther".to_owned())]);
     let is_archive = dump_version(data).is_ok();
     let before = before_rows(data, &none);
-    let after = after_rows(data, &none, false);
+    let after = after_rows(data, &none);
     assert_eq!(before.is_ok(), is_archive);
     assert_eq!(after.is_ok(), is_archive);
     if let Ok(before) = before {
         again(&before, |archive| before_rows(archive, &none));
     }
     if let Ok(after) = after {
-        again(&after, |archive| after_rows(archive, &none, false));
+        again(&after, |archive| after_rows(archive, &none));
     }
     for roles in [&none, &roles] {
         let _ = schemas(data, roles);
         let _ = before_rows(data, roles);
-        let _ = after_rows(data, roles, true);
+        let _ = after_rows(data, roles);
+        let _ = foreign_keys(data, roles);
     }
     let columns = ["id".to_owned(), "na\"me".to_owned()];
     let tables = [TableData {

@@ -23,6 +23,9 @@ const ALREADY_THERE: &[(&str, &str)] = &[
     ("COMMENT", "LANGUAGE plpgsql"),
 ];
 
+/// Entries that lock two tables.
+const FOREIGN_KEYS: &[&str] = &["FK CONSTRAINT"];
+
 /// Who may do what: set last, so that it hinders nothing before.
 const PRIVILEGES: &[&str] = &["ACL", "DEFAULT ACL"];
 
@@ -187,12 +190,11 @@ pub fn before_rows(
     Ok(toc.to_custom())
 }
 
-/// The rest of a schema: indexes, constraints, triggers, privileges; roles by their new names. With `is_partial`, nothing
-/// that needs the rows of other tables.
+/// The rest of a schema: indexes, constraints, triggers, privileges; roles by their new names. Foreign keys, and what
+/// needs them, are in [`foreign_keys`].
 pub fn after_rows(
     schema: &[u8],
     roles: &BTreeMap<String, String>,
-    is_partial: bool,
 ) -> Result<Vec<u8>, ArchiveError> {
     let mut toc = Toc::read(schema)?;
     let place = post_data_begins(&toc.entries);
@@ -202,7 +204,7 @@ pub fn after_rows(
         let is_after = position >= place || is_one_of(entry, PRIVILEGES);
         position += 1;
         let is_left_out = is_already_there(entry)
-            || (is_partial && is_one_of(entry, &["FK CONSTRAINT"]))
+            || is_one_of(entry, FOREIGN_KEYS)
             || entry.needs.iter().any(|need| left_out.contains(need));
         if is_left_out {
             // Its comments go with it.
@@ -212,6 +214,31 @@ pub fn after_rows(
     });
     roles::rename(&mut toc, roles);
     Ok(toc.to_custom())
+}
+
+/// The foreign keys of a schema, with their comments; none if there are none.
+///
+/// Each locks two tables. `pg_restore` keeps two of them that share tables apart by the tables in its archive, and
+/// here those are not: several at a time could wait for each other.
+pub fn foreign_keys(
+    schema: &[u8],
+    roles: &BTreeMap<String, String>,
+) -> Result<Option<Vec<u8>>, ArchiveError> {
+    let mut toc = Toc::read(schema)?;
+    let mut kept = BTreeSet::new();
+    toc.entries.retain(|entry| {
+        let is_kept =
+            is_one_of(entry, FOREIGN_KEYS) || entry.needs.iter().any(|need| kept.contains(need));
+        if is_kept {
+            kept.insert(entry.dump_id);
+        }
+        is_kept
+    });
+    if kept.is_empty() {
+        return Ok(None);
+    }
+    roles::rename(&mut toc, roles);
+    Ok(Some(toc.to_custom()))
 }
 
 /// The version of the `pg_dump` that wrote an archive.

@@ -124,9 +124,9 @@ impl<'l> Load<'l> {
         }
         let roles = &self.job.database.options.roles;
         let schemas = archive::schemas(&schema, roles).map_err(unreadable)?;
-        self.pg_restore("schemas.dump", &schemas)?;
+        self.pg_restore("schemas.dump", &schemas, self.server.jobs())?;
         let before = archive::before_rows(&schema, roles).map_err(unreadable)?;
-        self.pg_restore("before-rows.dump", &before)?;
+        self.pg_restore("before-rows.dump", &before, self.server.jobs())?;
         self.state().schema = schema;
         Ok(())
     }
@@ -163,11 +163,11 @@ impl<'l> Load<'l> {
     }
 
     /// Gives `pg_restore` an archive without rows: as a file and in parallel where it runs here, else as its input.
-    fn pg_restore(&self, name: &str, archive: &[u8]) -> Result<(), CaptureError> {
+    fn pg_restore(&self, name: &str, archive: &[u8], jobs: usize) -> Result<(), CaptureError> {
         let mut arguments = vec!["--exit-on-error", "--no-password", "--dbname"];
         arguments.push(&self.conninfo);
         let path: PathBuf = self.job.scratch.join(name);
-        let (jobs, file) = (self.server.jobs().to_string(), path.to_string_lossy());
+        let (jobs, file) = (jobs.to_string(), path.to_string_lossy());
         let is_local = self.client.is_local();
         if is_local {
             private_file::create_or_truncate(&path)
@@ -319,9 +319,16 @@ impl DatabaseLoad for Load<'_> {
         }
         let schema = std::mem::take(&mut self.state().schema);
         let is_partial = self.wanted.is_partial();
-        let after = archive::after_rows(&schema, &database.options.roles, is_partial);
-        self.pg_restore("after-rows.dump", &after.map_err(unreadable)?)?;
+        let roles = &database.options.roles;
+        let after = archive::after_rows(&schema, roles).map_err(unreadable)?;
+        self.pg_restore("after-rows.dump", &after, self.server.jobs())?;
         database.cancel.check()?;
+        // Of a part of the tables, those that others refer to may be missing.
+        let foreign_keys = archive::foreign_keys(&schema, roles).map_err(unreadable)?;
+        if let Some(foreign_keys) = foreign_keys.filter(|_| !is_partial) {
+            self.pg_restore("foreign-keys.dump", &foreign_keys, 1)?;
+            database.cancel.check()?;
+        }
         if !is_partial {
             let views = self.facts().materialized_views.iter();
             for view in views.filter(|view| view.is_populated) {
