@@ -19,13 +19,14 @@ use super::{EPOCH_DAYS_DEFAULT, RepositoryConfig, retention};
 const RECIPIENTS_HINT: &str = "Write recipients = [\"age1...\"] with what `strongroom identity new --out FILE` prints, or recipients_file = \"FILE\".";
 
 /// Keys that a copy does not have.
-const DECIDED_BY_THE_ORIGINAL: [&str; 6] = [
+const DECIDED_BY_THE_ORIGINAL: [&str; 7] = [
     "recipients",
     "recipients_file",
     "accepts",
     "epoch_days",
     "allow_shared_recipient",
     "shared_recipient_reason",
+    "retention",
 ];
 
 /// A repository, with the places that later faults are reported at.
@@ -87,7 +88,7 @@ impl ParsedRepository {
             expirer: place.expirer,
             restorer: place.restorer,
             copy_of: Some(original.name.clone()),
-            retention: self.retention,
+            retention: None,
             ..original.clone()
         })
     }
@@ -185,14 +186,13 @@ fn read_copy(
         epoch_days,
     };
     let place = place::read(&section, around);
-    let retention = retention::read(&section, None);
     let header = section.span();
     section.finish();
     ParsedRepository {
         name: name.to_owned(),
         header,
         place,
-        retention,
+        retention: None,
         recipients: Vec::new(),
         accepts: None,
         allow_shared: None,

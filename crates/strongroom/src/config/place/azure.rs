@@ -6,7 +6,7 @@ use toml::Spanned;
 
 use super::super::section::Section;
 use super::Surrounding;
-use super::object_stores::{class, endpoint, is_name, parts, refuse_foreign, refuse_immutable};
+use super::object_stores::{class, endpoint, is_name, parts, refuse_immutable};
 
 const URL: &str = "Write az://ACCOUNT/CONTAINER/PREFIX. The prefix is of letters, digits, - _ . = + and single slashes, and may be missing.";
 const IMMUTABLE: &str = "Set a time-based retention policy on the container itself (az storage container immutability-policy create), and take the key out.";
@@ -26,7 +26,6 @@ pub(super) fn read(
         section.report(&value.span(), "\"access_tier\" is the archive", TIER);
     }
     refuse_immutable(section, IMMUTABLE);
-    refuse_foreign(section);
     let Some(([account, container], prefix)) = from_url(url.get_ref()) else {
         let what = "\"url\": not the URL of a container";
         section.report(&url.span(), what, URL);

@@ -6,7 +6,7 @@ use toml::Spanned;
 
 use super::super::section::Section;
 use super::Surrounding;
-use super::object_stores::{class, endpoint, is_name, parts, refuse_foreign, refuse_immutable};
+use super::object_stores::{class, endpoint, is_name, parts, refuse_immutable};
 
 const URL: &str = "Write gs://BUCKET/PREFIX. The prefix is of letters, digits, - _ . = + and single slashes, and may be missing.";
 const IMMUTABLE: &str = "Set a retention policy on the bucket itself (gcloud storage buckets update gs://BUCKET --retention-period=90d), and take the key out.";
@@ -20,7 +20,6 @@ pub(super) fn read(
     let endpoint = endpoint(section, around.directory);
     let storage_class = class(section, "storage_class", CLASS);
     refuse_immutable(section, IMMUTABLE);
-    refuse_foreign(section);
     let Some((bucket, prefix)) = from_url(url.get_ref()) else {
         let what = "\"url\": not the URL of a bucket";
         section.report(&url.span(), what, URL);

@@ -66,10 +66,10 @@ pub(super) fn read(section: &Section<'_, '_>, around: Surrounding<'_>) -> Option
     };
     let (mut expirer, mut restorer) = (None, None);
     if scheme != Scheme::File {
-        settings.credentials = credentials(section, around.directory);
+        settings.credentials = credentials(section, scheme, around.directory);
         settings.limits = limits(section);
-        expirer = role(section, "expirer", around.directory);
-        restorer = role(section, "restorer", around.directory);
+        expirer = role(section, "expirer", scheme, around.directory);
+        restorer = role(section, "restorer", scheme, around.directory);
     }
     Some(ParsedPlace {
         url,
@@ -120,9 +120,24 @@ fn local(section: &Section<'_, '_>, url: &Spanned<String>, directory: &Path) -> 
     }
 }
 
-/// The credentials of a table; each kind takes those that it knows.
-fn credentials(section: &Section<'_, '_>, directory: &Path) -> Credentials {
-    let text = |key| section.string(key).map(Spanned::into_inner);
+/// The credentials of a table; a key that means nothing to the kind of storage is refused.
+fn credentials(section: &Section<'_, '_>, scheme: Scheme, directory: &Path) -> Credentials {
+    let text = |key| {
+        let is_foreign = match key {
+            "profile" => scheme != Scheme::S3,
+            "user" => scheme != Scheme::Sftp,
+            _ => false,
+        };
+        let value = section.string(key)?;
+        if is_foreign {
+            section.report(
+                &value.span(),
+                format!("\"{key}\" means nothing to this kind of storage"),
+                "Take it out; the page of the storage in the guide says how it is opened.",
+            );
+        }
+        Some(value.into_inner())
+    };
     Credentials {
         file: text("credentials_file").map(|file| resolve(directory, file)),
         profile: text("profile"),
@@ -131,10 +146,15 @@ fn credentials(section: &Section<'_, '_>, directory: &Path) -> Credentials {
 }
 
 /// The credentials that one purpose has to itself.
-fn role(section: &Section<'_, '_>, key: &'static str, directory: &Path) -> Option<Credentials> {
+fn role(
+    section: &Section<'_, '_>,
+    key: &'static str,
+    scheme: Scheme,
+    directory: &Path,
+) -> Option<Credentials> {
     let (span, table) = section.table(key)?;
     let own = section.inner(key, span.clone(), table);
-    let credentials = credentials(&own, directory);
+    let credentials = credentials(&own, scheme, directory);
     if credentials == Credentials::default() {
         own.report(
             &span,

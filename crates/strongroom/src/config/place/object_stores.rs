@@ -39,19 +39,6 @@ pub(super) fn refuse_immutable(section: &Section<'_, '_>, hint: &str) {
     }
 }
 
-/// Keys of other kinds that are read for all, and would do nothing here.
-pub(super) fn refuse_foreign(section: &Section<'_, '_>) {
-    for key in ["profile", "user"] {
-        if let Some(value) = section.value(key) {
-            section.report(
-                &value.span(),
-                format!("\"{key}\" means nothing to this kind of storage"),
-                "Name a credentials_file, or leave it to the environment of the service.",
-            );
-        }
-    }
-}
-
 /// A storage class or access tier: a word.
 pub(super) fn class(section: &Section<'_, '_>, key: &'static str, hint: &str) -> Option<String> {
     let class = section.string(key)?;
