@@ -8,7 +8,7 @@ use strongroom_adapters::storage::object_stores::Endpoint;
 use strongroom_core::format::Digest;
 use strongroom_core::format::name::ObjectName;
 use strongroom_core::storage::{Body, Put, Storage};
-use strongroom_testkit::clouds::{self, AZURE_ACCOUNT, AZURE_KEY, Emulator};
+use strongroom_testkit::servers::clouds::{self, AZURE_ACCOUNT, AZURE_KEY, Emulator};
 use strongroom_testkit::storage_conformance;
 
 use super::{assert_refused, fresh, open, put, sas, settings};
@@ -32,7 +32,7 @@ impl Service {
                 })
             }
             Err(why) => {
-                clouds::skip(test, &why);
+                strongroom_testkit::skip(test, &why);
                 None
             }
         }
@@ -181,7 +181,9 @@ fn only_known_authorities_are_trusted() {
     let (certificate, key): (&Path, &Path) = (&path("cert.pem"), &path("key.pem"));
     let emulator = match clouds::azurite(Some((certificate, key))) {
         Ok(emulator) => emulator,
-        Err(why) => return clouds::skip("azure::only_known_authorities_are_trusted", &why),
+        Err(why) => {
+            return strongroom_testkit::skip("azure::only_known_authorities_are_trusted", &why);
+        }
     };
     std::fs::write(path("secret"), AZURE_KEY).expect("writes");
     let mut place = at(emulator.url.clone(), CONTAINER, "x");

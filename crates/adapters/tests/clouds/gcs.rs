@@ -8,7 +8,7 @@ use strongroom_adapters::storage::{Place, open_storage};
 use strongroom_core::cancel::Cancel;
 use strongroom_core::format::name::ObjectName;
 use strongroom_core::storage::{Put, Storage, StorageError};
-use strongroom_testkit::clouds::{self, Emulator};
+use strongroom_testkit::servers::clouds::{self, Emulator};
 use strongroom_testkit::storage_conformance;
 
 use super::{assert_refused, fresh, open, put, settings};
@@ -31,7 +31,7 @@ impl Service {
                 Some(Self { emulator, key })
             }
             Err(why) => {
-                clouds::skip(test, &why);
+                strongroom_testkit::skip(test, &why);
                 None
             }
         }

@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use strongroom_testkit::clouds::{AZURE_ACCOUNT, AZURE_KEY};
+use strongroom_testkit::servers::clouds::{AZURE_ACCOUNT, AZURE_KEY};
 
 const VERSION: &str = "2022-11-02";
 /// Long after all tests.

@@ -7,7 +7,8 @@ use strongroom_core::format::Digest;
 use strongroom_core::format::name::ObjectName;
 use strongroom_core::storage::{Body, Put, StorageError};
 
-use super::place::{create, run, server, skip};
+use super::place::{create, run, server};
+use strongroom_testkit::skip;
 
 #[test]
 fn a_server_that_was_killed_is_found_again() {

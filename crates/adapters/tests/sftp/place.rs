@@ -1,6 +1,5 @@
 //! A server with a directory, and the storage in it.
 
-use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
@@ -12,7 +11,8 @@ use strongroom_adapters::storage::{
 };
 use strongroom_core::cancel::Cancel;
 use strongroom_core::storage::{Storage, StorageError};
-use strongroom_testkit::sshd::Sshd;
+use strongroom_testkit::servers::sshd::Sshd;
+use strongroom_testkit::skip;
 
 /// A server, and a directory for the repositories of one test.
 pub(crate) struct Server {
@@ -81,18 +81,6 @@ pub(crate) fn sftp(settings: &mut StorageSettings) -> &mut SftpSettings {
         Place::Sftp(place) => place,
         other => unreachable!("{other:?}"),
     }
-}
-
-pub(crate) fn skip(test: &str, why: &str) {
-    if let Some(file) = std::env::var_os("STRONGROOM_SKIPPED") {
-        let mut file = std::fs::OpenOptions::new()
-            .append(true)
-            .create(true)
-            .open(file)
-            .expect("opens");
-        writeln!(file, "sftp::{test}: {why}").expect("writes");
-    }
-    eprintln!("skipped: {test}: {why}");
 }
 
 pub(crate) fn run(program: &str, arguments: &[&str]) -> bool {

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use strongroom_testkit::servers::minio::{Account, Kind, Minio, Options};
-use strongroom_testkit::servers::skip;
-use strongroom_testkit::sshd::Sshd;
+use strongroom_testkit::servers::sshd::Sshd;
+use strongroom_testkit::skip;
 
 use super::authority::{self, Authority};
 use super::page::{Page, root};

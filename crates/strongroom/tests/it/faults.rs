@@ -4,7 +4,9 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::fixture::{Host, Outcome, PROGRAM, copy_tree, is_root, must, skip, write};
+use strongroom_testkit::skip;
+
+use crate::fixture::{Host, Outcome, PROGRAM, copy_tree, is_root, must, write};
 
 fn restore_with(host: &Host, identity: &str, more: &[&str]) -> Outcome {
     let (identity, out) = (host.text(identity), host.text("out"));

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
@@ -431,18 +430,6 @@ pub(crate) fn copy_tree(from: &Path, to: &Path) {
         must("rm", &[OsStr::new("-rf"), to.as_os_str()]);
     }
     must("cp", &[OsStr::new("-a"), from.as_os_str(), to.as_os_str()]);
-}
-
-/// Says that a test could not run, where `./test` lists it at its end.
-pub(crate) fn skip(test: &str, why: &str) {
-    eprintln!("skipped: {test}: {why}");
-    if let Some(file) = std::env::var_os("STRONGROOM_SKIPPED") {
-        let file = std::fs::OpenOptions::new()
-            .append(true)
-            .create(true)
-            .open(file);
-        let _ = file.and_then(|mut file| writeln!(file, "{test}: {why}"));
-    }
 }
 
 pub(crate) fn is_root() -> bool {

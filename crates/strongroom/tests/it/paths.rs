@@ -8,7 +8,9 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
-use crate::fixture::{Host, must, skip, write};
+use strongroom_testkit::skip;
+
+use crate::fixture::{Host, must, write};
 use crate::snapshot::Snapshot;
 
 const ODD: [&[u8]; 6] = [

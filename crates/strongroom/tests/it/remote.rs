@@ -5,11 +5,11 @@ mod thief;
 use std::net::SocketAddr;
 
 use serde_json::Value;
-use strongroom_testkit::clouds;
 use strongroom_testkit::proxy::{Faults, Proxy};
+use strongroom_testkit::servers::clouds;
 use strongroom_testkit::servers::minio::{Account, Kind, Minio, Options};
-use strongroom_testkit::servers::skip;
-use strongroom_testkit::sshd::Sshd;
+use strongroom_testkit::servers::sshd::Sshd;
+use strongroom_testkit::skip;
 
 use crate::fixture::{Host, write};
 

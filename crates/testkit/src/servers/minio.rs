@@ -8,7 +8,8 @@ use std::sync::OnceLock;
 
 use serde_json::{Value, json};
 
-use super::{free_port, go_build, has_go, skip};
+use super::{free_port, go_build};
+use crate::skip;
 
 /// An access key with its secret.
 #[derive(Clone, Debug)]
@@ -82,12 +83,15 @@ pub struct Minio {
 impl Minio {
     /// Starts one. `None`, and said so for `test`, where Go is not installed.
     pub fn start(test: &str, options: &Options<'_>) -> Option<Self> {
-        static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-        if !has_go() {
-            skip(test, "go is not installed");
-            return None;
-        }
-        let program = PROGRAM.get_or_init(|| go_build("minio")).clone();
+        static PROGRAM: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+        let built = PROGRAM.get_or_init(|| go_build("minio"));
+        let program = match built {
+            Ok(program) => program.clone(),
+            Err(why) => {
+                skip(test, why);
+                return None;
+            }
+        };
         let address = format!("127.0.0.1:{}", free_port());
         let root = Self::root();
         let region = options.region.unwrap_or("us-east-1").to_owned();

@@ -1,30 +1,21 @@
 //! Real servers for the tests of storages, on loopback, each in a directory of its own; gone when dropped.
 //!
 //! - [`minio`]: S3, built from its Go module.
+//! - [`clouds`]: emulators of Google Cloud Storage and Azure.
+//! - [`sshd`], a private OpenSSH server.
 
 #![expect(
     clippy::disallowed_methods,
     reason = "servers are started by the tests, not by the program"
 )]
 
+pub mod clouds;
 pub mod minio;
+pub mod sshd;
 
-use std::io::Write as _;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
-
-/// Says that a test could not run, where `./test` lists it at its end.
-pub fn skip(test: &str, why: &str) {
-    eprintln!("skipped: {test}: {why}");
-    if let Some(file) = std::env::var_os("STRONGROOM_SKIPPED") {
-        let file = std::fs::OpenOptions::new()
-            .append(true)
-            .create(true)
-            .open(file);
-        let _ = file.and_then(|mut file| writeln!(file, "{test}: {why}"));
-    }
-}
 
 /// A port of loopback that nothing listened on a moment ago.
 pub fn free_port() -> u16 {
@@ -32,43 +23,50 @@ pub fn free_port() -> u16 {
     listener.local_addr().expect("it is bound").port()
 }
 
-/// The directory of a Go module below `tests/servers/`.
-fn module(name: &str) -> PathBuf {
-    workspace().join("tests/servers").join(name)
+/// The directory of a server's sources, below `tests/servers/`.
+fn sources(name: &str) -> PathBuf {
+    let servers = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/servers");
+    let servers = servers.canonicalize().expect("part of the workspace");
+    servers.join(name)
 }
 
-fn workspace() -> &'static Path {
-    let crates = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
-    crates.and_then(Path::parent).expect("crates/testkit")
-}
-
-/// Whether Go is at hand.
-fn has_go() -> bool {
-    static HAS_GO: OnceLock<bool> = OnceLock::new();
-    let version = || Command::new("go").arg("version").output();
-    *HAS_GO.get_or_init(|| version().is_ok_and(|output| output.status.success()))
-}
-
-/// Builds a Go module of `tests/servers/` into `target/servers/`; several test programs wait for one build.
-///
-/// Panics with what Go says when it cannot be built.
-fn go_build(name: &str) -> PathBuf {
-    let target = workspace().join("target/servers");
-    std::fs::create_dir_all(&target).expect("target/ can be written to");
-    let lock = std::fs::File::create(target.join(format!("{name}.lock"))).expect("likewise");
+/// A directory below `target` for what is built once, and the lock on it: several test programs wait for one build.
+fn workshop(name: &str) -> (PathBuf, File) {
+    let program = std::env::current_exe().expect("the test itself");
+    let target = program
+        .ancestors()
+        .find(|path| path.join("CACHEDIR.TAG").exists())
+        .expect("tests run in the directory that cargo builds in");
+    let directory = target.join("servers").join(name);
+    std::fs::create_dir_all(&directory).expect("target/ can be written to");
+    let lock = File::create(directory.join("lock")).expect("likewise");
     lock.lock().expect("locks work in target/");
-    let program = target.join(name);
+    (directory, lock)
+}
+
+/// Builds a Go module of `tests/servers/`; Go knows itself whether anything is to be done. An error where Go is missing.
+///
+/// Panics with what Go says when it cannot be built: that is a fault and no reason to skip a test.
+fn go_build(name: &str) -> Result<PathBuf, String> {
+    let (directory, _lock) = workshop(name);
+    let program = directory.join(name);
     let output = Command::new("go")
-        .args(["build", "-trimpath", "-ldflags=-s -w", "-o"])
+        .args([
+            "build",
+            "-mod=readonly",
+            "-trimpath",
+            "-ldflags=-s -w",
+            "-o",
+        ])
         .arg(&program)
         .arg(".")
-        .current_dir(module(name))
+        .current_dir(sources(name))
         .output()
-        .expect("go runs");
+        .map_err(|error| format!("go is not installed: {error}"))?;
     assert!(
         output.status.success(),
         "go cannot build tests/servers/{name}: {}",
         String::from_utf8_lossy(&output.stderr)
     );
-    program
+    Ok(program)
 }

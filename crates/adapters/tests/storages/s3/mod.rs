@@ -50,7 +50,7 @@ fn server(test: &str) -> Option<&'static Minio> {
     static SERVER: OnceLock<Option<Minio>> = OnceLock::new();
     let server = SERVER.get_or_init(|| Minio::start("storages::s3", &Options::default()));
     if server.is_none() {
-        strongroom_testkit::servers::skip(test, "go is not installed");
+        strongroom_testkit::skip(test, "go is not installed");
     }
     server.as_ref()
 }

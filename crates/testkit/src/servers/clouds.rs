@@ -2,18 +2,15 @@
 //!
 //! Each is built or installed once, below `target/servers`, under a lock, and started on a free port with a temporary
 //! directory; it ends with the value that started it. What cannot be had here is an error with its reason, which a
-//! test passes to [`skip`].
-#![expect(
-    clippy::disallowed_methods,
-    reason = "the test kit starts the servers of tests and reads how tests are run"
-)]
+//! test passes to [`skip`](crate::skip).
 
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::TcpListener;
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+
+use super::{free_port, go_build, sources, workshop};
 
 /// The account that Azurite knows.
 pub const AZURE_ACCOUNT: &str = "devstoreaccount1";
@@ -44,9 +41,9 @@ impl Drop for Emulator {
 /// Starts a Google Cloud Storage that has these buckets. `URL/as/ROLE` is the same as somebody with the permissions of
 /// `docs/policies/gcs/ROLE.yaml`.
 pub fn gcs(buckets: &[&str]) -> Result<Emulator, String> {
-    let program = gcs_program()?;
+    let program = go_build("gcs")?;
     let directory = temporary();
-    let roles = servers().join("../../docs/policies/gcs");
+    let roles = sources("gcs").join("../../../docs/policies/gcs");
     let mut child = Command::new(program)
         .arg(roles)
         .args(buckets)
@@ -72,10 +69,7 @@ pub fn azurite(tls: Option<(&Path, &Path)>) -> Result<Emulator, String> {
     let program = azurite_program()?;
     let directory = temporary();
     // Azurite does not tell the port that it was given, so that one is looked for before.
-    let port = TcpListener::bind("127.0.0.1:0")
-        .and_then(|listener| listener.local_addr())
-        .expect("a free port")
-        .port();
+    let port = free_port();
     let log = File::create(directory.path().join("log")).expect("a log");
     let mut command = Command::new("node");
     command
@@ -109,29 +103,9 @@ pub fn azurite(tls: Option<(&Path, &Path)>) -> Result<Emulator, String> {
     Ok(emulator)
 }
 
-/// The program that answers as Google does, built when it is not.
-fn gcs_program() -> Result<PathBuf, String> {
-    let sources = servers().join("gcs");
-    let (directory, _lock) = workshop("gcs");
-    let program = directory.join("gcs");
-    // Go knows itself whether anything is to be done.
-    let built = Command::new("go")
-        .args(["build", "-mod=readonly", "-o"])
-        .arg(&program)
-        .arg(".")
-        .current_dir(sources)
-        .output()
-        .map_err(|error| format!("go is not installed: {error}"))?;
-    if built.status.success() {
-        return Ok(program);
-    }
-    let why = String::from_utf8_lossy(&built.stderr);
-    Err(format!("go cannot build the emulator: {}", last_line(&why)))
-}
-
 /// Azurite's program for blobs, installed when it is not.
 fn azurite_program() -> Result<PathBuf, String> {
-    let sources = servers().join("azurite");
+    let sources = sources("azurite");
     let (directory, _lock) = workshop("azurite");
     let program = directory.join("node_modules/azurite/dist/src/blob/main.js");
     let lock = std::fs::read(sources.join("package-lock.json")).expect("a lock file");
@@ -159,37 +133,6 @@ fn last_line(text: &str) -> &str {
     text.trim_end().lines().next_back().unwrap_or_default()
 }
 
-fn servers() -> PathBuf {
-    let servers = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/servers");
-    servers.canonicalize().expect("part of the workspace")
-}
-
-/// A directory below `target` for what is built once, and the lock on it.
-fn workshop(name: &str) -> (PathBuf, File) {
-    let program = std::env::current_exe().expect("the test itself");
-    let target = program
-        .ancestors()
-        .find(|path| path.join("CACHEDIR.TAG").exists())
-        .expect("tests run in the directory that cargo builds in");
-    let directory = target.join("servers").join(name);
-    std::fs::create_dir_all(&directory).expect("makes a directory");
-    let lock = File::create(directory.join("lock")).expect("a lock file");
-    lock.lock().expect("locks");
-    (directory, lock)
-}
-
 fn temporary() -> tempfile::TempDir {
     tempfile::tempdir().expect("a temporary directory")
-}
-
-/// Says that a test could not run, where `./test` lists it at its end.
-pub fn skip(test: &str, why: &str) {
-    eprintln!("skipped: {test}: {why}");
-    if let Some(file) = std::env::var_os("STRONGROOM_SKIPPED") {
-        let file = std::fs::OpenOptions::new()
-            .append(true)
-            .create(true)
-            .open(file);
-        let _ = file.and_then(|mut file| writeln!(file, "{test}: {why}"));
-    }
 }
