@@ -101,7 +101,7 @@ fn row(run: &Run, verified: &BTreeMap<String, BTreeMap<Label, Verified>>) -> Vec
     let mut places: Vec<String> = run.envelopes.keys().cloned().collect();
     places.extend(run.missing().iter().map(|name| format!("{name} MISSING")));
     places.extend(run.expired.iter().map(|name| format!("{name} expired")));
-    let badge = level(run, verified).map_or("L0".to_owned(), |verified| {
+    let badge = level(run, verified).map_or("never".to_owned(), |verified| {
         format!("{} {}", verified.level, verified.time.strftime("%F"))
     });
     vec![

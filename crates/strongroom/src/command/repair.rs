@@ -84,7 +84,7 @@ pub(crate) fn run(args: &RepairArgs, around: &Surroundings) -> Result<Exit, Fail
     let plan = plan_repair(&world);
     let lost = Losses::of(&session, &world, &plan, &good, args)?;
     let report = &around.report;
-    print_plan(report, &plan, to);
+    print_plan(report, &plan, to, args.read_all);
     lost.print(report, &plan, to);
     let mut done = None;
     if args.apply && !plan.heal.is_empty() {
@@ -296,17 +296,21 @@ fn more(report: &Report, count: usize) {
     }
 }
 
-fn print_plan(report: &Report, plan: &RepairPlan, to: &RepositoryConfig) {
+fn print_plan(report: &Report, plan: &RepairPlan, to: &RepositoryConfig, read_all: bool) {
     for problem in &plan.problems {
         report.problem(format!("{}: {problem}; it is left alone", to.name));
     }
     if plan.heal.is_empty() {
         if plan.lost.is_empty() {
-            report.answer(format!(
-                "Nothing is known to be damaged in {}. Damage that leaves the length alone is found by \
-                 `strongroom verify --all`, or with --read-all.",
-                to.name
-            ));
+            report.answer(if read_all {
+                format!("Everything in {} was read; nothing is damaged.", to.name)
+            } else {
+                format!(
+                    "Nothing is known to be damaged in {}. Damage that leaves the length alone is found by \
+                     `strongroom verify --all`, or with --read-all.",
+                    to.name
+                )
+            });
         }
     } else {
         report.heading(&format!(
