@@ -13,10 +13,9 @@ use crate::format::writer_key::WriterKey;
 use crate::format::{FormatError, Label};
 use crate::plan::backup::{AssetOutline, BackupPlan};
 use crate::private_file;
+use crate::repository::commit::{RunSummary, SealedBackup};
 use crate::repository::state::WriterState;
-use crate::repository::writer::{
-    AssetStats, BackupWriter, RunHeader, RunSummary, SealedBackup, Sealing,
-};
+use crate::repository::writer::{AssetStats, BackupWriter, RunHeader, Sealing};
 use crate::repository::{Repository, RepositoryError};
 use crate::source::{Capture, CaptureError, Inspection, Source, not_covered};
 use crate::storage::StorageError;
@@ -178,9 +177,9 @@ pub fn backup(job: &BackupJob<'_>) -> Result<BackupReport, BackupError> {
     let mut run = 1;
     let mut to_commit = Vec::new();
     for (name, backup) in sealed {
-        if let Some(last) = down.unless_failed(name, backup.last_run())? {
-            run = run.max(last + 1);
-            to_commit.push((name, backup));
+        if let Some(placed) = down.unless_failed(name, backup.find_place())? {
+            run = run.max(placed.last_run() + 1);
+            to_commit.push((name, placed));
         }
     }
     let complete = assets.iter().all(|asset| asset.status == Status::Complete) && down.is_none();

@@ -3,6 +3,7 @@
 //! [`Repository`] knows who may write and reads the chain of envelopes; [`writer`] stores a backup;
 //! [`reader`] opens one. What the writing host remembers between runs is [`state`].
 
+pub mod commit;
 mod hashing;
 pub mod index;
 pub mod kept;

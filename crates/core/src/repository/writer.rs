@@ -1,25 +1,24 @@
-//! Stores one backup in one repository: epoch, packs and artifacts, manifest, envelope, in this order.
+//! Stores one backup in one repository: epoch, packs and artifacts, manifest; [`super::commit`] writes the envelope, last.
 //!
-//! The order is the crash safety: until [`SealedBackup::commit`] creates the envelope, everything stored is
-//! an orphan that does no harm and that the next run uses again.
+//! The order is the crash safety: until there is the envelope, everything stored is an orphan that does no harm
+//! and that the next run uses again.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
 use zeroize::Zeroizing;
 
+use super::commit::SealedBackup;
 use super::hashing::StreamHasher;
 use super::index::{ArtifactId, ChunkId, Index, StoredObject};
 use super::packer::{Frame, FrameChunk, FramePlaces, Packer, SealedPack};
 use super::presence::Presence;
-use super::state::{EpochState, FoundDamage, Head, WriterState};
+use super::state::{EpochState, FoundDamage, WriterState};
 use super::stream::AssetSink;
 use super::{Repository, RepositoryError};
 use crate::cancel::Cancel;
 use crate::clock::{Clock, whole_seconds};
-use crate::format::envelope::{
-    Envelope, EnvelopeAsset, EnvelopeCertificates, EnvelopeEpoch, Scope, Status,
-};
+use crate::format::envelope::{EnvelopeAsset, EnvelopeCertificates, EnvelopeEpoch, Status};
 use crate::format::id::random;
 use crate::format::manifest::{self, AssetResult, ManifestWriter, Run, Stream};
 use crate::format::name::ObjectName;
@@ -28,7 +27,7 @@ use crate::format::seal::{BoxedRecipient, EpochIdentity, EpochRecipient};
 use crate::format::writer_key::WriterKey;
 use crate::format::{Digest, EpochId, Label, limits};
 use crate::source::Class;
-use crate::storage::{Body, Put};
+use crate::storage::Body;
 
 /// After how many packs what was stored is made durable and known to later runs.
 const PACKS_BETWEEN_COMMITS: u32 = 128;
@@ -569,167 +568,4 @@ fn open_epoch(
     index.commit()?;
     state.save_epoch(&epoch)?;
     Ok((epoch, index))
-}
-
-/// A backup that is stored but for its envelope.
-pub struct SealedBackup<'a> {
-    repository: &'a Repository,
-    key: &'a WriterKey,
-    state: &'a WriterState,
-    epoch: EnvelopeEpoch,
-    index: Index,
-    memory: BTreeMap<String, serde_json::Value>,
-    objects: BTreeMap<Digest, u64>,
-    manifest: Digest,
-    assets: Vec<EnvelopeAsset>,
-    notes: Vec<String>,
-    stored_bytes: u64,
-    immutable_days: Option<u32>,
-}
-
-/// What only the whole run knows.
-pub struct RunSummary {
-    /// The run's number.
-    pub run: u64,
-    /// The installation and label.
-    pub header: RunHeader,
-    /// When it began.
-    pub started: jiff::Timestamp,
-    /// When it ended.
-    pub finished: jiff::Timestamp,
-    /// Whether all assets were asked for.
-    pub scope: Scope,
-    /// Whether everything is there.
-    pub status: Status,
-    /// All repositories written to, sorted.
-    pub repositories: Vec<String>,
-}
-
-/// A backup that exists.
-#[derive(Clone, Debug)]
-pub struct CommittedBackup {
-    /// Its envelope.
-    pub envelope: Envelope,
-    /// What is wrong with the repository's history.
-    pub problems: Vec<String>,
-    /// What the operator should know besides.
-    pub notes: Vec<String>,
-    /// Bytes that the run added, manifest and envelope included.
-    pub stored_bytes: u64,
-}
-
-impl SealedBackup<'_> {
-    /// The number of the newest run that this repository or this host knows of.
-    pub fn last_run(&self) -> Result<u64, RepositoryError> {
-        let here = self.state.head(self.repository.document().repository)?;
-        let writer = self.key.signing.id();
-        let taken = self.repository.taken_sequences(writer)?;
-        let known = here.as_ref().map(|head| head.sequence);
-        let (there, _) = self.repository.newest_envelope(writer, &taken, known)?;
-        let there = there.map_or(0, |stored| stored.envelope.run);
-        Ok(here.map_or(0, |head| head.run).max(there))
-    }
-
-    /// Creates the envelope: from here on the backup exists.
-    pub fn commit(mut self, run: &RunSummary) -> Result<CommittedBackup, RepositoryError> {
-        let writer = self.key.signing.id();
-        let repository = self.repository.document().repository;
-        let mut problems = Vec::new();
-        let (sequence, previous) = self.next_link(&mut problems)?;
-        let envelope = Envelope {
-            format: crate::format::VERSION,
-            repository,
-            deployment: run.header.deployment.clone(),
-            writer,
-            sequence,
-            previous,
-            run: run.run,
-            label: run.header.label.clone(),
-            started: whole_seconds(run.started),
-            finished: whole_seconds(run.finished),
-            tool: run.header.tool.clone(),
-            scope: run.scope,
-            status: run.status,
-            repositories: run.repositories.clone(),
-            assets: self.assets,
-            epoch: self.epoch,
-            manifest: self.manifest,
-            objects: self.objects.into_iter().collect(),
-            lock_until: self.immutable_days.and_then(|days| {
-                let hours = jiff::SignedDuration::from_hours(i64::from(days) * 24);
-                whole_seconds(run.finished).checked_add(hours).ok()
-            }),
-        };
-        let bytes = envelope.sign(&self.key.signing);
-        let name = envelope.name();
-        let storage = self.repository.storage();
-        if storage.create(&name, &bytes)? == Put::AlreadyThere
-            && storage.get(&name, limits::DOCUMENT_MAX)? != bytes
-        {
-            return Err(RepositoryError::Conflict { sequence });
-        }
-        let digest = Digest::of(&bytes);
-        self.index.commit()?;
-        self.state.save_head(&Head {
-            repository,
-            sequence,
-            digest,
-            run: run.run,
-            writer,
-        })?;
-        self.state.save_memory(&self.memory)?;
-        let stored_bytes = self.stored_bytes + bytes.len() as u64;
-        Ok(CommittedBackup {
-            envelope,
-            problems,
-            notes: self.notes,
-            stored_bytes,
-        })
-    }
-
-    /// The next free sequence number, and the digest of the newest envelope that holds or that this host remembers.
-    ///
-    /// What somebody else put into the chain is told and passed over: it stops no backup.
-    fn next_link(
-        &self,
-        problems: &mut Vec<String>,
-    ) -> Result<(u64, Option<Digest>), RepositoryError> {
-        let writer = self.key.signing.id();
-        let taken = self.repository.taken_sequences(writer)?;
-        let head = self.state.head(self.repository.document().repository)?;
-        let known = head.as_ref().map(|head| head.sequence);
-        let (newest, forged) = self.repository.newest_envelope(writer, &taken, known)?;
-        problems.extend(forged);
-        let last = taken.last().copied().unwrap_or(0);
-        let (before, previous) = match (head, newest) {
-            (Some(head), _) if head.sequence > last => {
-                problems.push(format!(
-                    "the repository's history was rolled back: its newest envelope is {last}, \
-                     this host has written {}",
-                    head.sequence
-                ));
-                (head.sequence, Some(head.digest))
-            }
-            // Newer than what this host remembers: its state was lost.
-            (Some(head), Some(newest)) if newest.envelope.sequence > head.sequence => {
-                (newest.envelope.sequence, Some(newest.digest))
-            }
-            (Some(head), newest) => {
-                if newest.is_none_or(|newest| newest.digest != head.digest) {
-                    problems.push(format!(
-                        "{} is not the envelope that this host has written",
-                        ObjectName::envelope(writer, head.sequence)
-                    ));
-                }
-                (head.sequence, Some(head.digest))
-            }
-            (None, Some(newest)) => (newest.envelope.sequence, Some(newest.digest)),
-            (None, None) => (0, None),
-        };
-        let mut free = before + 1;
-        while taken.contains(&free) {
-            free += 1;
-        }
-        Ok((free, previous))
-    }
 }
