@@ -31,6 +31,7 @@ use strongroom_core::storage::Body;
 fn bytes_of(body: &Body<'_>) -> std::io::Result<Vec<u8>> {
     match body {
         Body::Bytes(bytes) => Ok(bytes.to_vec()),
+        Body::Owned(bytes) => Ok(bytes.clone()),
         Body::File(path) => {
             let mut bytes = Vec::new();
             std::fs::File::open(path)?.read_to_end(&mut bytes)?;

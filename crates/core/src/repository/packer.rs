@@ -266,14 +266,14 @@ impl Sealer {
         };
         let sealed = pack.finish()?;
         let size_bytes = sealed.bytes.len() as u64;
-        self.storage.put(
-            &ObjectName::object(sealed.digest),
-            Body::Bytes(&sealed.bytes),
-        )?;
         let object = StoredObject {
             digest: sealed.digest,
             size_bytes,
         };
+        self.storage.put(
+            &ObjectName::object(object.digest),
+            Body::Owned(sealed.bytes),
+        )?;
         Ok(Some(SealedPack {
             object,
             frames: std::mem::take(&mut self.frames),

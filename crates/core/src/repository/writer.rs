@@ -146,6 +146,7 @@ impl<'a> BackupWriter<'a> {
             return Err(RepositoryError::RecipientsChanged);
         }
         let (epoch, index) = open_epoch(repository, state, sealing, clock)?;
+        repository.storage().expect_puts();
         let recipient = EpochRecipient::parse(&epoch.recipient)?;
         let header = manifest::Header {
             format: crate::format::VERSION,

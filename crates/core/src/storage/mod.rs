@@ -13,6 +13,8 @@ use crate::format::name::ObjectName;
 pub enum Body<'a> {
     /// Bytes in memory, at most some packs long.
     Bytes(&'a [u8]),
+    /// The same, handed over: a storage that sends them later need not copy them.
+    Owned(Vec<u8>),
     /// A sealed file; it is only read.
     File(&'a Path),
 }
@@ -22,6 +24,7 @@ impl Body<'_> {
     pub fn size(&self) -> std::io::Result<u64> {
         match self {
             Self::Bytes(bytes) => Ok(bytes.len() as u64),
+            Self::Owned(bytes) => Ok(bytes.len() as u64),
             Self::File(path) => Ok(std::fs::metadata(path)?.len()),
         }
     }
@@ -73,6 +76,9 @@ pub trait Storage: Send + Sync {
     /// It may still be on its way when this returns. What goes wrong then, an object of another size under that
     /// name included, is an error of a later call, of [`Storage::flush`] at the latest.
     fn put(&self, name: &ObjectName, body: Body<'_>) -> Result<(), StorageError>;
+
+    /// Hears that objects will be put soon; a storage behind a network may connect ahead.
+    fn expect_puts(&self) {}
 
     /// Stores an object only if the name is free, and tells which; durable when it returns.
     ///

@@ -71,6 +71,7 @@ impl Temporary {
     pub(super) fn fill(&mut self, body: &Body<'_>) -> io::Result<()> {
         match body {
             Body::Bytes(bytes) => self.file().write_all(bytes),
+            Body::Owned(bytes) => self.file().write_all(bytes),
             Body::File(path) => {
                 let mut from = File::open(path)?;
                 let expected = from.metadata()?.len();

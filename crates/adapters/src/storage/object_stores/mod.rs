@@ -9,7 +9,6 @@ mod parts;
 mod refusal;
 
 use std::path::Path as FilePath;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -143,14 +142,14 @@ impl<S: ObjectStore + PaginatedListStore> Requests for StoreRequests<S> {
         &self.url
     }
 
-    fn put_new(&self, key: &str, body: Arc<[u8]>) -> Result<Put, RequestError> {
+    fn put_new(&self, key: &str, body: Bytes) -> Result<Put, RequestError> {
         let path = self.path(key)?;
         let options = PutOptions {
             mode: PutMode::Create,
             attributes: self.attributes(),
             ..PutOptions::default()
         };
-        let payload = PutPayload::from(Bytes::from_owner(body));
+        let payload = PutPayload::from(body);
         match block_on(self.store.put_opts(&path, payload, options)) {
             Ok(_) => Ok(Put::Stored),
             Err(error) if says_there_is_one(&error) => Ok(Put::AlreadyThere),

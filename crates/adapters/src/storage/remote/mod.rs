@@ -21,6 +21,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use bytes::Bytes;
 use strongroom_core::cancel::Cancel;
 use strongroom_core::format::name::ObjectName;
 use strongroom_core::storage::{
@@ -30,7 +31,7 @@ use strongroom_core::storage::{
 use super::TransferLimits;
 use pace::Pace;
 pub(in crate::storage) use retry::until_answered;
-use uploads::Uploads;
+use uploads::{Job, Uploads};
 
 /// Files longer than this are sent in parts, in bytes.
 const PARTS_ABOVE: u64 = 32 << 20;
@@ -41,7 +42,7 @@ pub trait Requests: Send + Sync + 'static {
     fn location(&self) -> &str;
 
     /// Stores an object if there is none of that name. The storage itself checks the digest where it can.
-    fn put_new(&self, key: &str, body: Arc<[u8]>) -> Result<Put, RequestError>;
+    fn put_new(&self, key: &str, body: Bytes) -> Result<Put, RequestError>;
 
     /// Stores a file if there is none of that name, in parts; on an error nothing of it may be seen.
     fn put_new_file(&self, key: &str, file: &Path, size_bytes: u64) -> Result<Put, RequestError>;
@@ -62,6 +63,9 @@ pub trait Requests: Send + Sync + 'static {
     fn free_space(&self) -> Result<Option<FreeSpace>, RequestError> {
         Ok(None)
     }
+
+    /// Connects ahead of objects that will be put, where that takes long. What fails here fails again when it matters.
+    fn connect_ahead(&self) {}
 }
 
 /// Why a request failed.
@@ -166,10 +170,10 @@ impl<R: Requests> Link<R> {
         Err(StorageError::io("store", &key, source))
     }
 
-    fn put_bytes(&self, key: &str, bytes: &Arc<[u8]>) -> Result<(), StorageError> {
+    fn put_bytes(&self, key: &str, bytes: &Bytes) -> Result<(), StorageError> {
         let size_bytes = bytes.len() as u64;
         let put = self.ask("store", key, size_bytes, |requests| {
-            requests.put_new(key, Arc::clone(bytes))
+            requests.put_new(key, bytes.clone())
         })?;
         match put {
             Put::Stored => Ok(()),
@@ -205,7 +209,13 @@ impl<R: Requests> RemoteStorage<R> {
         });
         let uploads = Uploads::start(link.limits.connections, {
             let link = Arc::clone(&link);
-            move |key: &str, bytes: &Arc<[u8]>| link.put_bytes(key, bytes)
+            move |job: &Job| match job {
+                Job::ConnectAhead => {
+                    link.requests.connect_ahead();
+                    Ok(())
+                }
+                Job::Put(key, bytes) => link.put_bytes(key, bytes),
+            }
         });
         Self { link, uploads }
     }
@@ -226,7 +236,11 @@ impl<R: Requests> Storage for RemoteStorage<R> {
             .size()
             .map_err(|source| StorageError::io("read what becomes", name, source))?;
         match body {
-            Body::Bytes(bytes) => self.uploads.send(name.as_str(), Arc::from(bytes)),
+            Body::Bytes(bytes) => {
+                let bytes = Bytes::copy_from_slice(bytes);
+                self.uploads.send(name.as_str(), bytes)
+            }
+            Body::Owned(bytes) => self.uploads.send(name.as_str(), bytes.into()),
             Body::File(path) if size_bytes > PARTS_ABOVE => {
                 self.link.put_file(name.as_str(), path, size_bytes)
             }
@@ -240,13 +254,13 @@ impl<R: Requests> Storage for RemoteStorage<R> {
 
     fn create(&self, name: &ObjectName, bytes: &[u8]) -> Result<Put, StorageError> {
         self.flush()?;
-        let bytes: Arc<[u8]> = Arc::from(bytes);
+        let bytes = Bytes::copy_from_slice(bytes);
         let asked = AtomicU32::new(0);
         let put = self
             .link
             .ask("create", name.as_str(), bytes.len() as u64, |requests| {
                 asked.fetch_add(1, Ordering::Relaxed);
-                requests.put_new(name.as_str(), Arc::clone(&bytes))
+                requests.put_new(name.as_str(), bytes.clone())
             })?;
         if put == Put::AlreadyThere && asked.into_inner() > 1 {
             // Perhaps the first request was carried out and its answer lost: then what is there is ours.
@@ -256,6 +270,10 @@ impl<R: Requests> Storage for RemoteStorage<R> {
             }
         }
         Ok(put)
+    }
+
+    fn expect_puts(&self) {
+        self.uploads.connect_ahead();
     }
 
     fn flush(&self) -> Result<(), StorageError> {

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use strongroom_core::cancel::Cancel;
 use strongroom_core::format::Digest;
 use strongroom_core::format::name::ObjectName;
@@ -60,7 +61,7 @@ impl Requests for Flaky {
         "flaky:"
     }
 
-    fn put_new(&self, key: &str, body: Arc<[u8]>) -> Result<Put, RequestError> {
+    fn put_new(&self, key: &str, body: Bytes) -> Result<Put, RequestError> {
         self.answer(|objects| {
             if objects.contains_key(key) {
                 return Put::AlreadyThere;

@@ -3,10 +3,17 @@
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
+use bytes::Bytes;
 use crossbeam_channel::{Sender, bounded};
 use strongroom_core::storage::StorageError;
 
-type Job = (String, Arc<[u8]>);
+/// What one of the threads is to do.
+pub(super) enum Job {
+    /// Make ready for what will be put.
+    ConnectAhead,
+    /// Store bytes under a key.
+    Put(String, Bytes),
+}
 
 /// A few threads that store objects.
 pub(super) struct Uploads {
@@ -28,26 +35,26 @@ struct State {
 }
 
 impl Uploads {
-    /// Starts `threads` of them; `store` is called from all at once.
+    /// Starts `threads` of them; `work` is called from all at once.
     pub(super) fn start(
         threads: usize,
-        store: impl Fn(&str, &Arc<[u8]>) -> Result<(), StorageError> + Clone + Send + 'static,
+        work: impl Fn(&Job) -> Result<(), StorageError> + Clone + Send + 'static,
     ) -> Self {
         let progress = Arc::new(Progress::default());
         // Nothing waits between the threads and who puts: memory holds one object a thread, and one more.
         let (sender, receiver) = bounded::<Job>(0);
         let threads = (0..threads.max(1))
             .map(|_| {
-                let (receiver, progress, store) =
-                    (receiver.clone(), Arc::clone(&progress), store.clone());
+                let (receiver, progress, work) =
+                    (receiver.clone(), Arc::clone(&progress), work.clone());
                 std::thread::Builder::new()
                     .name("upload".into())
                     .spawn(move || {
-                        for (key, bytes) in receiver {
+                        for job in receiver {
                             let counted = Counted(&progress);
                             // After a failure the rest would only take time.
                             if !progress.has_failed()
-                                && let Err(error) = store(&key, &bytes)
+                                && let Err(error) = work(&job)
                             {
                                 progress.lock().failure.get_or_insert(error);
                             }
@@ -65,15 +72,23 @@ impl Uploads {
     }
 
     /// Hands over an object; waits while all threads are at work. Reports an earlier failure.
-    pub(super) fn send(&self, key: &str, bytes: Arc<[u8]>) -> Result<(), StorageError> {
+    pub(super) fn send(&self, key: &str, bytes: Bytes) -> Result<(), StorageError> {
         if self.progress.has_failed() {
             return self.flush();
         }
+        self.hand_over(Job::Put(key.to_owned(), bytes));
+        Ok(())
+    }
+
+    /// Lets one thread make ready for what will be put.
+    pub(super) fn connect_ahead(&self) {
+        self.hand_over(Job::ConnectAhead);
+    }
+
+    fn hand_over(&self, job: Job) {
         self.progress.lock().waiting += 1;
         let jobs = self.jobs.as_ref().expect("open until dropped");
-        jobs.send((key.to_owned(), bytes))
-            .expect("the threads live as long as this");
-        Ok(())
+        jobs.send(job).expect("the threads live as long as this");
     }
 
     /// Waits for everything handed over, and reports the first failure since the last report.

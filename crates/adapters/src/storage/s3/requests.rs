@@ -149,8 +149,8 @@ impl Requests for S3Requests {
         &self.place.url
     }
 
-    fn put_new(&self, key: &str, body: Arc<[u8]>) -> Result<Put, RequestError> {
-        self.store(key, &Bytes::from_owner(body))
+    fn put_new(&self, key: &str, body: Bytes) -> Result<Put, RequestError> {
+        self.store(key, &body)
     }
 
     fn put_new_file(&self, key: &str, file: &Path, size_bytes: u64) -> Result<Put, RequestError> {

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_sdk_s3::types::BucketVersioningStatus;
+use bytes::Bytes;
 use jiff::Timestamp;
 use strongroom_core::storage::{ObjectStat, Put};
 
@@ -197,7 +198,7 @@ impl Requests for Past {
         self.bucket.location()
     }
 
-    fn put_new(&self, _: &str, _: Arc<[u8]>) -> Result<Put, RequestError> {
+    fn put_new(&self, _: &str, _: Bytes) -> Result<Put, RequestError> {
         Err(self.refused())
     }
 

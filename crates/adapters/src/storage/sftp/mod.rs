@@ -2,8 +2,9 @@
 //!
 //! The stock `ssh` carries the session ([`ssh`]), SFTP version 3 is spoken over its pipes ([`session`], [`wire`]).
 //! Here is what is asked of a server for each request of a storage; [`pool`] keeps the sessions, [`transfer`]
-//! moves bytes, [`publish`] gives objects their names, [`listing`] reads directories. Nothing here repeats a request.
+//! moves bytes, [`publish`] gives objects their names in [`directories`], [`listing`] reads those. Nothing here repeats a request.
 
+mod directories;
 mod listing;
 mod pool;
 mod publish;
@@ -14,8 +15,8 @@ mod wire;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
+use bytes::Bytes;
 use strongroom_core::cancel::Cancel;
 use strongroom_core::format::name::ObjectName;
 use strongroom_core::storage::{FreeSpace, ObjectStat, Put, Storage, StorageError};
@@ -251,7 +252,7 @@ impl Requests for SftpRequests {
         &self.location
     }
 
-    fn put_new(&self, key: &str, body: Arc<[u8]>) -> Result<Put, RequestError> {
+    fn put_new(&self, key: &str, body: Bytes) -> Result<Put, RequestError> {
         self.with(|session| {
             let content = Content::Bytes(&body);
             self.publisher.put(session, &self.root, key, &content)
@@ -301,16 +302,30 @@ impl Requests for SftpRequests {
     fn free_space(&self) -> Result<Option<FreeSpace>, RequestError> {
         self.with(|session| space(session, &self.root))
     }
+
+    fn connect_ahead(&self) {
+        let ready = self.pool.open_another(
+            |session| self.greet(session),
+            |session| self.publisher.naming(session, &self.root).map(drop),
+        );
+        if let Err(error) = ready {
+            tracing::debug!(%error, "not connected ahead");
+        }
+    }
 }
 
 /// What is at a path, without following a link; `None` where there is nothing.
 fn look(session: &mut Session, path: &str) -> Result<Option<Attributes>, RequestError> {
-    let id = session.send(request::LSTAT, |packet| packet.string(path));
+    let id = send_look(session, path);
     match session.attributes(id)? {
         Ok(attributes) => Ok(Some(attributes)),
         Err(failed) if failed.code == status::NO_SUCH_FILE => Ok(None),
         Err(failed) => Err(refused(&failed, "cannot look at it")),
     }
+}
+
+fn send_look(session: &mut Session, path: &str) -> u32 {
+    session.send(request::LSTAT, |packet| packet.string(path))
 }
 
 /// Makes a directory; whether it is new.

@@ -1,6 +1,6 @@
 //! A few sessions, one request at a time each; a broken one is replaced by the next request.
 //!
-//! Sessions are opened one after the other, since sshd turns away many at once (`MaxStartups`).
+//! Few are opened at once, since sshd turns away many that have not logged in yet (`MaxStartups`, 10 where nobody changed it).
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -14,6 +14,8 @@ use super::session::Session;
 
 /// How often one that waits for a session looks whether the operator interrupts.
 const TICK: Duration = Duration::from_millis(200);
+/// Sessions that are opened at once.
+const OPENING_MAX: usize = 4;
 /// The longest silence of a server, whatever patience is.
 const SILENCE_MAX: Duration = Duration::from_secs(90);
 
@@ -25,7 +27,6 @@ pub(super) struct Pool {
     cancel: Cancel,
     state: Mutex<State>,
     freed: Condvar,
-    opening: Mutex<()>,
     most_in_flight: AtomicUsize,
 }
 
@@ -34,6 +35,8 @@ struct State {
     idle: Vec<Session>,
     /// Sessions that are open or being opened.
     open: usize,
+    /// Those being opened.
+    opening: usize,
 }
 
 impl Pool {
@@ -45,7 +48,6 @@ impl Pool {
             cancel,
             state: Mutex::default(),
             freed: Condvar::new(),
-            opening: Mutex::default(),
             most_in_flight: AtomicUsize::new(0),
         }
     }
@@ -68,6 +70,20 @@ impl Pool {
         result
     }
 
+    /// Opens one more session if there may be one, although others may be idle, and runs `work` with it.
+    pub(super) fn open_another(
+        &self,
+        greet: impl FnOnce(&mut Session) -> Result<(), RequestError>,
+        work: impl FnOnce(&mut Session) -> Result<(), RequestError>,
+    ) -> Result<(), RequestError> {
+        let state = lock(&self.state);
+        if state.open >= self.most || state.opening >= OPENING_MAX {
+            return Ok(());
+        }
+        let mut lent = self.open(state, greet)?;
+        work(lent.session.as_mut().expect("lent with a session"))
+    }
+
     fn lend(
         &self,
         greet: impl FnOnce(&mut Session) -> Result<(), RequestError>,
@@ -81,7 +97,7 @@ impl Pool {
                     session,
                 });
             }
-            if state.open < self.most {
+            if state.open < self.most && state.opening < OPENING_MAX {
                 break;
             }
             if self.cancel.check().is_err() {
@@ -90,16 +106,26 @@ impl Pool {
             let waited = self.freed.wait_timeout(state, TICK);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
+        self.open(state, greet)
+    }
+
+    fn open(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        greet: impl FnOnce(&mut Session) -> Result<(), RequestError>,
+    ) -> Result<Lent<'_>, RequestError> {
         state.open += 1;
+        state.opening += 1;
         drop(state);
         // Given back without a session when opening fails.
         let mut lent = Lent {
             pool: self,
             session: None,
         };
-        let opening = lock(&self.opening);
-        let mut session = Session::start(&self.arguments, self.silence, &self.cancel)?;
-        drop(opening);
+        let session = Session::start(&self.arguments, self.silence, &self.cancel);
+        lock(&self.state).opening -= 1;
+        self.freed.notify_one();
+        let mut session = session?;
         greet(&mut session)?;
         lent.session = Some(session);
         Ok(lent)

@@ -3,6 +3,9 @@
 //! A name is given by `RENAME`, which OpenSSH's server refuses where the name is taken; whether this server does
 //! is tried out before the first object, and where it does not, a hard link is made in its place. An answer that
 //! was lost is made up for: what was under way is looked at before the object is stored again.
+//!
+//! An object costs three round trips and the way of its bytes: its file and its [`directories`] are opened together, the
+//! writes and the sync go out together, and so do the name and what makes it durable.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -12,12 +15,12 @@ use strongroom_core::format::id;
 use strongroom_core::storage::Put;
 
 use super::super::remote::RequestError;
-use super::session::{Failed, Session};
+use super::directories::{self, Directories, Opened};
+use super::session::{FSYNC, Failed, Outcome, Session};
 use super::transfer::{self, Content};
 use super::wire::{open, request, status};
-use super::{full_or_refused, look, make, refused};
+use super::{full_or_refused, look, send_look};
 
-const FSYNC: &str = "fsync@openssh.com";
 const HARDLINK: &str = "hardlink@openssh.com";
 /// Two files by which it is tried whether `RENAME` replaces; they stay.
 const PROBE: &str = "rename-probe";
@@ -31,13 +34,14 @@ pub(super) struct Publisher {
     naming: OnceLock<Naming>,
     trying: Mutex<()>,
     is_tidy: OnceLock<()>,
+    directories: Directories,
     /// What may have got its name when the answer was lost, by who stores it, with the file in `tmp/`.
     uncertain: Mutex<HashMap<(ThreadId, String), String>>,
 }
 
 /// How a name is given only if it is free.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Naming {
+pub(super) enum Naming {
     Rename,
     Hardlink,
 }
@@ -64,14 +68,26 @@ impl Publisher {
         }
         let file = key.rsplit('/').next().unwrap_or(key);
         let temporary = temporary_path(root, file)?;
-        let handle = create(session, root, &temporary)?;
-        if let Err(failed) = fill(session, &handle, content, &temporary)? {
-            let error = full_or_refused(session, &temporary, &failed)?;
-            remove(session, &temporary)?;
+        let creating = send_create(session, &temporary);
+        let opening = self.directories.open(session, root, key);
+        let created = session.handle(creating)?;
+        let directories = opening.finish(session)?;
+        let handle = match created {
+            Ok(handle) => handle,
+            Err(failed) => match created_at_last(session, root, &temporary, failed) {
+                Ok(handle) => handle,
+                Err(error) => {
+                    directories.close(session);
+                    return Err(error);
+                }
+            },
+        };
+        if let Err(error) = fill(session, &handle, content, &temporary) {
+            directories.close(session);
             return Err(error);
         }
         self.tidy(session, root, &temporary)?;
-        let put = name(session, root, key, &temporary, naming);
+        let put = self.name(session, root, key, &temporary, naming, directories);
         // Nobody knows then what was done; the next attempt looks.
         if session.is_broken() {
             lock(&self.uncertain).insert(attempt, temporary);
@@ -79,38 +95,71 @@ impl Publisher {
         put
     }
 
+    /// Gives a durable file its name if that is free, and makes the name durable.
+    fn name(
+        &self,
+        session: &mut Session,
+        root: &str,
+        key: &str,
+        temporary: &str,
+        naming: Naming,
+        directories: Opened,
+    ) -> Result<Put, RequestError> {
+        let path = format!("{root}/{key}");
+        let mut sent = send_name(session, naming, temporary, &path);
+        let mut syncing = directories.sync(session);
+        let mut answered = session.status(sent)?;
+        if answered.as_ref().is_err_and(is_missing) {
+            // A directory is gone since, or could not be made: this time with the reason.
+            syncing.forget(session)?;
+            directories::make(session, root, key)?;
+            sent = send_name(session, naming, temporary, &path);
+            let again = self.directories.open(session, root, key).finish(session)?;
+            syncing = again.sync(session);
+            answered = session.status(sent)?;
+        }
+        let put = match answered {
+            Ok(()) => Put::Stored,
+            Err(failed) => {
+                if look(session, &path)?.is_none() {
+                    syncing.forget(session)?;
+                    let error = if is_missing(&failed) {
+                        // Taken for a leftover over there: the next attempt writes it again.
+                        RequestError::transient("the file in tmp/ is gone")
+                    } else {
+                        full_or_refused(session, &path, &failed)?
+                    };
+                    remove(session, temporary)?;
+                    return Err(error);
+                }
+                // Whoever named it may not have made that durable yet.
+                Put::AlreadyThere
+            }
+        };
+        self.directories.note(syncing.finish(session)?);
+        if put == Put::AlreadyThere || naming == Naming::Hardlink {
+            remove(session, temporary)?;
+        }
+        Ok(put)
+    }
+
     /// How names are given on this server; tried out once.
-    fn naming(&self, session: &mut Session, root: &str) -> Result<Naming, RequestError> {
+    pub(super) fn naming(&self, session: &mut Session, root: &str) -> Result<Naming, RequestError> {
         let trying = lock(&self.trying);
         if let Some(naming) = self.naming.get() {
             return Ok(*naming);
         }
         let [probe, target] = [PROBE, PROBE_TARGET].map(|name| format!("{root}/tmp/{name}"));
-        for path in [&probe, &target] {
-            if look(session, path)?.is_some() {
-                continue;
+        // As a rule both files are there from an earlier time, and one round trip tells it.
+        let mut tried = try_rename(session, &probe, &target)?;
+        if tried.is_none() {
+            for path in [&probe, &target] {
+                make_probe(session, root, path)?;
             }
-            match create(session, root, path) {
-                Ok(handle) => {
-                    session.send_and_forget(request::CLOSE, |packet| packet.string(handle));
-                }
-                // Another writer tries at the same time.
-                Err(_) if look(session, path)?.is_some() => {}
-                Err(error) => return Err(error),
-            }
+            tried = try_rename(session, &probe, &target)?;
         }
-        let id = send_name(session, Naming::Rename, &probe, &target);
-        let renamed = session.status(id)?;
-        let naming = match renamed {
-            Err(failed) if !is_missing(&failed) && look(session, &probe)?.is_some() => {
-                if failed.code == status::PERMISSION_DENIED || failed.code == status::UNSUPPORTED {
-                    Naming::Hardlink
-                } else {
-                    Naming::Rename
-                }
-            }
-            _ => Naming::Hardlink,
-        };
+        // With both files there, a rename that was carried out has replaced one.
+        let naming = tried.unwrap_or(Naming::Hardlink);
         if naming == Naming::Hardlink && !session.has(HARDLINK) {
             return Err(RequestError::Refused {
                 why: "the server can neither rename without replacing nor make hard links".into(),
@@ -143,10 +192,16 @@ impl Publisher {
         if self.is_tidy.set(()).is_err() {
             return Ok(());
         }
-        let now = look(session, newest)?.and_then(|there| there.modified);
         let directory = format!("{root}/tmp");
-        let id = session.send(request::OPENDIR, |packet| packet.string(&directory));
-        let (Some(now), Ok(handle)) = (now, session.handle(id)?) else {
+        let looking = send_look(session, newest);
+        let opening = session.send(request::OPENDIR, |packet| packet.string(&directory));
+        let now = session.attributes(looking)?;
+        let now = now.ok().and_then(|there| there.modified);
+        let Ok(handle) = session.handle(opening)? else {
+            return Ok(());
+        };
+        let Some(now) = now else {
+            session.send_and_forget(request::CLOSE, |packet| packet.string(handle));
             return Ok(());
         };
         let mut old = Vec::new();
@@ -170,15 +225,59 @@ impl Publisher {
     }
 }
 
-/// Writes all of it behind a handle, makes it durable, and closes.
+/// Makes one of the two files by which renaming is tried.
+fn make_probe(session: &mut Session, root: &str, path: &str) -> Result<(), RequestError> {
+    if look(session, path)?.is_some() {
+        return Ok(());
+    }
+    match create(session, root, path) {
+        Ok(handle) => {
+            session.send_and_forget(request::CLOSE, |packet| packet.string(handle));
+            Ok(())
+        }
+        // Another writer tries at the same time.
+        Err(_) if look(session, path)?.is_some() => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Tries to rename onto a file that is there; `None` where one of the two was missing, or the rename was carried out.
+fn try_rename(
+    session: &mut Session,
+    probe: &str,
+    target: &str,
+) -> Result<Option<Naming>, RequestError> {
+    let looking = [probe, target].map(|path| send_look(session, path));
+    let renaming = send_name(session, Naming::Rename, probe, target);
+    let looking_again = send_look(session, probe);
+    let mut are_there = true;
+    for id in looking {
+        are_there &= session.attributes(id)?.is_ok();
+    }
+    let renamed = session.status(renaming)?;
+    are_there &= session.attributes(looking_again)?.is_ok();
+    Ok(match renamed {
+        Err(failed) if are_there && !is_missing(&failed) => {
+            let is_denied = matches!(failed.code, status::PERMISSION_DENIED | status::UNSUPPORTED);
+            Some(if is_denied {
+                Naming::Hardlink
+            } else {
+                Naming::Rename
+            })
+        }
+        _ => None,
+    })
+}
+
+/// Writes all of it behind a handle, makes it durable, and closes; a file that failed is removed.
 fn fill(
     session: &mut Session,
     handle: &[u8],
     content: &Content<'_>,
     temporary: &str,
-) -> Result<Result<(), Failed>, RequestError> {
-    let mut outcome = match transfer::write(session, handle, content) {
-        Ok(outcome) => outcome,
+) -> Result<(), RequestError> {
+    let (written, mut outcome) = match transfer::write(session, handle, content) {
+        Ok(sent) => sent,
         Err(error) => {
             if !session.is_broken() {
                 session.send_and_forget(request::CLOSE, |packet| packet.string(handle));
@@ -193,11 +292,18 @@ fn fill(
         })
     });
     let closed = session.send(request::CLOSE, |packet| packet.string(handle));
-    for id in synced.into_iter().chain([closed]) {
+    for id in written.into_iter().chain(synced).chain([closed]) {
         let answered = session.status(id)?;
         outcome = outcome.and(answered);
     }
-    Ok(outcome)
+    match outcome {
+        Ok(()) => Ok(()),
+        Err(failed) => {
+            let error = full_or_refused(session, temporary, &failed)?;
+            remove(session, temporary)?;
+            Err(error)
+        }
+    }
 }
 
 /// Finds out what became of a file whose naming was not answered; `None` where it must be stored again.
@@ -214,7 +320,7 @@ fn make_up(
     let Some(there) = there else {
         return Ok(None);
     };
-    sync_directory(session, parent_of(&path))?;
+    directories::sync(session, parent_of(&path))?;
     let is_ours = match content {
         Content::Bytes(bytes) => {
             transfer::get(session, &path, 0, bytes.len().saturating_add(1))? == *bytes
@@ -228,82 +334,30 @@ fn make_up(
     }))
 }
 
-/// Gives a durable file its name if that is free, and makes the name durable.
-fn name(
-    session: &mut Session,
-    root: &str,
-    key: &str,
-    temporary: &str,
-    naming: Naming,
-) -> Result<Put, RequestError> {
-    let path = format!("{root}/{key}");
-    // The directory is opened at the same time, to be made durable afterwards.
-    let mut naming_sent = send_name(session, naming, temporary, &path);
-    let mut directory = open_directory(session, parent_of(&path));
-    let mut answered = session.status(naming_sent)?;
-    if answered.as_ref().is_err_and(is_missing) {
-        close_directory(session, directory)?;
-        make_parents(session, root, key)?;
-        naming_sent = send_name(session, naming, temporary, &path);
-        directory = open_directory(session, parent_of(&path));
-        answered = session.status(naming_sent)?;
-    }
-    let put = match answered {
-        Ok(()) => Put::Stored,
-        Err(failed) => {
-            if look(session, &path)?.is_none() {
-                close_directory(session, directory)?;
-                let error = if is_missing(&failed) {
-                    // Taken for a leftover over there: the next attempt writes it again.
-                    RequestError::transient("the file in tmp/ is gone")
-                } else {
-                    full_or_refused(session, &path, &failed)?
-                };
-                remove(session, temporary)?;
-                return Err(error);
-            }
-            // Whoever named it may not have made that durable yet.
-            Put::AlreadyThere
-        }
-    };
-    finish_directory(session, directory)?;
-    if put == Put::AlreadyThere || naming == Naming::Hardlink {
-        remove(session, temporary)?;
-    }
-    Ok(put)
-}
-
 /// Creates a file in `tmp/`, which is made where it is missing.
 fn create(session: &mut Session, root: &str, temporary: &str) -> Result<Vec<u8>, RequestError> {
-    let mut created = create_new(session, temporary)?;
-    if created.as_ref().is_err_and(is_missing) {
-        make_below(session, root, &format!("{root}/tmp"))?;
-        created = create_new(session, temporary)?;
-    }
-    match created {
+    match create_new(session, temporary)? {
         Ok(handle) => Ok(handle),
-        Err(failed) => Err(full_or_refused(session, temporary, &failed)?),
+        Err(failed) => created_at_last(session, root, temporary, failed),
     }
 }
 
-fn make_parents(session: &mut Session, root: &str, key: &str) -> Result<(), RequestError> {
-    for (end, _) in key.match_indices('/') {
-        let path = format!("{root}/{}", &key[..end]);
-        make_below(session, root, &path)?;
-        // Even one that exists: whoever made it may not have made that durable yet.
-        sync_directory(session, parent_of(&path))?;
+/// Creates a file in `tmp/` after that has failed: once more where `tmp/` was missing.
+fn created_at_last(
+    session: &mut Session,
+    root: &str,
+    temporary: &str,
+    failed: Failed,
+) -> Result<Vec<u8>, RequestError> {
+    let mut failed = failed;
+    if is_missing(&failed) {
+        directories::make_below(session, root, &format!("{root}/tmp"))?;
+        failed = match create_new(session, temporary)? {
+            Ok(handle) => return Ok(handle),
+            Err(failed) => failed,
+        };
     }
-    Ok(())
-}
-
-fn make_below(session: &mut Session, root: &str, path: &str) -> Result<(), RequestError> {
-    make(session, path).map(drop).map_err(|error| match error {
-        RequestError::NotFound => RequestError::Refused {
-            why: format!("the directory {root} is gone from the server"),
-            hint: "Is it mounted over there? The directory is made by init only.",
-        },
-        other => other,
-    })
+    Err(full_or_refused(session, temporary, &failed)?)
 }
 
 /// Whether a name in `tmp/` is one that [`temporary_path`] makes.
@@ -317,12 +371,16 @@ fn temporary_path(root: &str, file: &str) -> Result<String, RequestError> {
     Ok(format!("{root}/tmp/{file}.{}", id::to_hex(&random)))
 }
 
-fn create_new(session: &mut Session, path: &str) -> Result<Result<Vec<u8>, Failed>, RequestError> {
-    let id = session.send(request::OPEN, |packet| {
+fn create_new(session: &mut Session, path: &str) -> Outcome<Vec<u8>> {
+    let id = send_create(session, path);
+    session.handle(id)
+}
+
+fn send_create(session: &mut Session, path: &str) -> u32 {
+    session.send(request::OPEN, |packet| {
         let flags = open::WRITE | open::CREATE | open::EXCLUSIVE;
         packet.string(path).number(flags).mode(0o600)
-    });
-    session.handle(id)
+    })
 }
 
 fn send_name(session: &mut Session, naming: Naming, from: &str, to: &str) -> u32 {
@@ -343,49 +401,6 @@ fn remove(session: &mut Session, path: &str) -> Result<(), RequestError> {
         tracing::debug!(path, code = failed.code, "a file in tmp/ stays");
     }
     Ok(())
-}
-
-/// Makes the names in a directory durable, where the server opens and syncs directories, as OpenSSH's does.
-fn sync_directory(session: &mut Session, path: &str) -> Result<(), RequestError> {
-    let opening = open_directory(session, path);
-    finish_directory(session, opening)
-}
-
-/// Asks for a directory's handle; `None` where it would be of no use.
-fn open_directory(session: &mut Session, path: &str) -> Option<u32> {
-    session.has(FSYNC).then(|| {
-        session.send(request::OPEN, |packet| {
-            packet.string(path).number(open::READ).number(0)
-        })
-    })
-}
-
-fn close_directory(session: &mut Session, opening: Option<u32>) -> Result<(), RequestError> {
-    if let Some(id) = opening
-        && let Ok(handle) = session.handle(id)?
-    {
-        session.send_and_forget(request::CLOSE, |packet| packet.string(handle));
-    }
-    Ok(())
-}
-
-fn finish_directory(session: &mut Session, opening: Option<u32>) -> Result<(), RequestError> {
-    let Some(id) = opening else {
-        return Ok(());
-    };
-    let Ok(handle) = session.handle(id)? else {
-        return Ok(());
-    };
-    let id = session.send(request::EXTENDED, |packet| {
-        packet.string(FSYNC).string(&handle)
-    });
-    session.send_and_forget(request::CLOSE, |packet| packet.string(&handle));
-    match session.status(id)? {
-        Err(failed) if failed.code != status::UNSUPPORTED => {
-            Err(refused(&failed, "its directory cannot be made durable"))
-        }
-        _ => Ok(()),
-    }
 }
 
 fn parent_of(path: &str) -> &str {

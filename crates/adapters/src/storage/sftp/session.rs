@@ -19,6 +19,8 @@ use super::wire::{self, Answer, Attributes, Packet, request, status};
 
 /// How often a waiting session looks whether the operator interrupts.
 const TICK: Duration = Duration::from_millis(100);
+/// The request that makes a file or a directory durable (OpenSSH, PROTOCOL, 4.5).
+pub(super) const FSYNC: &str = "fsync@openssh.com";
 /// How much is read at once, in bytes.
 const BLOCK: usize = 64 << 10;
 

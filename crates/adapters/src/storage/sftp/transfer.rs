@@ -47,12 +47,12 @@ impl Content<'_> {
     }
 }
 
-/// Writes all of it behind a handle; the inner error is the first of the server's.
+/// Sends all of it behind a handle: the writes whose answers are on their way, and the first failure that was answered.
 pub(super) fn write(
     session: &mut Session,
     handle: &[u8],
     content: &Content<'_>,
-) -> Result<Result<(), Failed>, RequestError> {
+) -> Result<(VecDeque<u32>, Result<(), Failed>), RequestError> {
     let mut waiting = VecDeque::new();
     let mut first = Ok(());
     let mut offset = 0;
@@ -73,11 +73,7 @@ pub(super) fn write(
         }));
         offset += piece.len() as u64;
     }
-    for id in waiting {
-        let answered = session.status(id)?;
-        first = first.and(answered);
-    }
-    Ok(first)
+    Ok((waiting, first))
 }
 
 /// Fetches answers that do not matter any more.
