@@ -3,6 +3,8 @@
 //! They implement the ports of `strongroom-core` and know no repository, no format and no command line.
 
 pub mod client;
+#[cfg(feature = "source-files")]
+mod key_material;
 pub mod source;
 pub mod storage;
 #[cfg(any(feature = "source-mariadb", feature = "source-postgresql"))]

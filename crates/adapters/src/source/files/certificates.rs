@@ -5,9 +5,9 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use strongroom_core::format::Digest;
-use x509_cert::der::Decode as _;
 
-use super::key_proof::{Tee, certificate_blocks};
+use super::key_proof::Tee;
+use crate::key_material::{Certificate, certificate_blocks};
 
 /// The certificates seen so far.
 #[derive(Default)]
@@ -25,14 +25,9 @@ impl Certificates {
             return;
         };
         for der in certificate_blocks(bytes) {
-            let Ok(certificate) = x509_cert::Certificate::from_der(&der) else {
-                continue;
-            };
-            let validity = certificate.tbs_certificate().validity();
-            let expires = validity.not_after.to_unix_duration().as_secs();
-            let expires = i64::try_from(expires).unwrap_or(i64::MAX);
-            let expires = Timestamp::from_second(expires).unwrap_or(Timestamp::MAX);
-            self.seen.push((Digest::of(&der), expires));
+            if let Ok(certificate) = Certificate::from_der(&der) {
+                self.seen.push((certificate.sha256, certificate.not_after));
+            }
         }
     }
 

@@ -2,6 +2,11 @@
 
 use rcgen::{CertificateParams, DnType, KeyPair, SignatureAlgorithm};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use der::asn1::UintRef;
+use der::{Decode as _, Header, SliceReader};
+
 use super::*;
 
 fn pair(algorithm: &'static SignatureAlgorithm) -> (String, String) {
@@ -38,8 +43,8 @@ fn pkcs8_key(der: &[u8]) -> Vec<u8> {
     let mut reader = SliceReader::new(der).expect("DER");
     Header::decode(&mut reader).expect("a sequence");
     UintRef::decode(&mut reader).expect("the version");
-    x509_cert::der::AnyRef::decode(&mut reader).expect("the algorithm");
-    let key = x509_cert::der::AnyRef::decode(&mut reader).expect("the key");
+    der::AnyRef::decode(&mut reader).expect("the algorithm");
+    let key = der::AnyRef::decode(&mut reader).expect("the key");
     key.value().to_vec()
 }
 
