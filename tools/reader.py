@@ -2,11 +2,13 @@
 """Read a Strongroom backup repository without Strongroom; written from docs/format.md alone.
 
 Needs Python 3.11 with the package `cryptography`, and the programs `age` and `zstd`. `verify` checks level L1 of the
-format, with an identity L1 to L3. `restore` writes to DIR/<asset>/<absolute path>. Keys and plaintext lie in a private
-directory below $TMPDIR until the end. Each problem is one line on standard error; the exit status is then 1."""
+format, with an identity L1 to L3. `restore` writes to DIR/<asset>/<absolute path>. In the place of an identity, `--share`
+takes the shares of custodians (section 13), each in a file: the line SRSHARE1... or the words, not sealed any more. Keys and
+plaintext lie in a private directory below $TMPDIR until the end. Each problem is one line on standard error; the exit status is then 1."""
 import argparse, base64, collections, contextlib, functools, glob, hashlib, itertools, json, operator, os, re, signal
 import subprocess, sys, tempfile
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 AGE, UNZSTD, MIB, HOLE, problems = ["age", "-d"], ["zstd", "-d", "-c", "-q"], 1 << 20, memoryview(bytes(1 << 20)), []
 SIGNED, LINE, PACK, FRAME, KEY, PACKS = 64 * MIB, MIB, 64 * MIB, 4 * MIB, 64 << 10, 2**31 - 1  # section 8
@@ -262,6 +264,71 @@ class Backup:
                 failed.pop_all()
         if kind == "directory": self.late.append((path, stream))
         elif kind != "hardlink": dress(path, stream)
+BECH32, BECH32M, LETTERS = 1, 0x2bc830a3, "qpzry9x8gf2tvdw0s3jn54khce6mua7l"  # BIP 173 and BIP 350
+def polymod(prefix, values):
+    check = 1
+    for value in [*(ord(c) >> 5 for c in prefix), 0, *(ord(c) & 31 for c in prefix), *values]:
+        top, check = check >> 25, (check & 0x1ffffff) << 5 ^ value
+        for bit, row in enumerate((0x3b6a57b2, 0x26508e6d, 0x1ea119fa, 0x3d4233dd, 0x2a1462b3)):
+            check ^= row * (top >> bit & 1)
+    return check
+def spell(prefix, data):
+    """Bech32 of some bytes: how age writes identities and recipients."""
+    bits = "".join(f"{byte:08b}" for byte in data)
+    values = [int(bits[at:at + 5].ljust(5, "0"), 2) for at in range(0, len(bits), 5)]
+    check = polymod(prefix, values + [0] * 6) ^ BECH32
+    return prefix + "1" + "".join(LETTERS[v] for v in values + [check >> 5 * (5 - at) & 31 for at in range(6)])
+class Share:
+    """A share of an identity (section 13), from its line or its words."""
+    def __init__(self, file):
+        with open(file) as text: lines = [line.strip() for line in text if line.strip() and line.strip()[0] != "#"]
+        must(lines, f"{file}: holds no share")
+        if lines[0].lower().startswith("srshare1"):
+            line = "".join("".join(lines).split())
+            values = [LETTERS.find(letter) for letter in line.lower()[8:]]
+            must(line in (line.lower(), line.upper()) and len(values) == 74 and min(values) >= 0
+                 and polymod("srshare", values) == BECH32M and values[67] & 15 == 0, f"{file}: the checksum is wrong")
+            bits = "".join(f"{value:05b}" for value in values[:68])[:336]
+        else:
+            with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "words.txt")) as text: known = text.read().split()
+            words = [w.lower() for w in " ".join(lines).split() if not re.fullmatch(r"\d+[.):]*", w)]
+            found = [[i for i, k in enumerate(known) if k == w] or [i for i, k in enumerate(known) if len(w) > 3 and k.startswith(w)]
+                     for w in words]
+            for at, numbers in enumerate(found): must(len(numbers) == 1, f"{file}: word {at + 1} is not in the list")
+            must(len(found) == 33, f"{file}: has {len(found)} words, not 33")
+            bits = "".join(f"{numbers[0]:011b}" for numbers in found)
+            digest = hashlib.sha256(b"strongroom custody words v1\n" + int(bits[:336], 2).to_bytes(42)).digest()
+            must(bits[336:] == f"{int.from_bytes(digest):0256b}"[:27], f"{file}: the checksum of the words is wrong")
+        data = int(bits[:336], 2).to_bytes(42)
+        must(data[0] == 1, f"{file}: is of version {data[0]}, not of 1")
+        self.file, self.needed, self.index, self.set = file, (data[1] >> 4) + 1, (data[1] & 15) + 1, data[2:10].hex()
+        self.value = data[10:]
+def times(a, b):
+    """Multiply in GF(2^8) modulo x^8 + x^4 + x^3 + x^2 + 1."""
+    product = 0
+    while b: product, a, b = product ^ a * (b & 1), a << 1 ^ (a >> 7) * 0x11d, b >> 1
+    return product
+def combine(files):
+    """The identity that these shares give together, as age writes it."""
+    shares = [Share(file) for file in files]
+    must(len({share.set for share in shares}) == 1, "the shares are of several sets: "
+         + ", ".join(f"{share.file} of {share.set}" for share in shares))
+    for at, share in enumerate(shares):
+        same = [other.file for other in shares[:at] if other.index == share.index]
+        must(not same, f"{share.file}: has the number {share.index}, as {''.join(same)} has")
+    needed = shares[0].needed
+    must(len(shares) >= needed, f"{len(shares)} of {needed} shares are there, of the set {shares[0].set}")
+    for chosen in itertools.combinations(shares, needed):
+        secret = bytes(32)
+        for one in chosen:
+            weight = 1  # the Lagrange polynomial of this share at 0; in this field a^254 is 1 / a
+            for x in (other.index for other in chosen if other is not one):
+                weight = times(times(weight, x), functools.reduce(times, [x ^ one.index] * 254))
+            secret = bytes(a ^ times(weight, b) for a, b in zip(secret, one.value))
+        public = X25519PrivateKey.from_private_bytes(secret).public_key().public_bytes_raw()
+        text = f"strongroom custody set v1\n{needed}\n{spell('age', public)}\n"
+        if hashlib.sha256(text.encode()).hexdigest()[:16] == shares[0].set: return spell("age-secret-key-", secret).upper()
+    raise Problem("the shares do not give the identity of their set: one of them is false")
 def dress(path, stream):
     """Give what is restored its owner (when root), attributes, mode and time."""
     if os.geteuid() == 0: os.chown(path, stream["uid"], stream["gid"], follow_symlinks=False)
@@ -274,11 +341,12 @@ def main():
     parser.add_argument("repository", metavar="REPO_DIR")
     parser.add_argument("--label", default="all", help="LABEL, latest or (not for restore) all")
     parser.add_argument("--identity", metavar="FILE", nargs="+", action="extend", default=[])
+    parser.add_argument("--share", metavar="FILE", nargs="+", action="extend", default=[])
     parser.add_argument("--out", metavar="DIR")
     args = parser.parse_args()
     restore, label, out = args.command == "restore", args.label, args.out
-    if not re.fullmatch(LABEL + "|latest|all", label) or restore and not (label != "all" and args.identity and out):
-        parser.error("LABEL is not valid, or restore lacks --label, --identity or --out")
+    if not re.fullmatch(LABEL + "|latest|all", label) or restore and not (label != "all" and args.identity + args.share and out):
+        parser.error("LABEL is not valid, or restore lacks --label, --identity or --share, or --out")
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP): signal.signal(number, lambda *_: sys.exit(1))
     os.umask(0o077)
     with reporting(), tempfile.TemporaryDirectory() as tempfile.tempdir:
@@ -290,6 +358,9 @@ def main():
         if restore:
             os.makedirs(out, exist_ok=True)
             must(not os.listdir(out), f"{out}: is not empty")
+        if args.share:
+            with open(os.path.join(tempfile.tempdir, "quorum"), "w") as file: file.write(combine(args.share) + "\n")
+            args.identity.append(file.name)
         for key in repo.keys.values(): say(f"writer {fingerprint(key)}")
         for backup in chosen:
             before, target = len(problems), restore and os.fsencode(os.path.realpath(out))

@@ -6,6 +6,7 @@
 pub mod cancel;
 pub mod check;
 pub mod clock;
+pub mod custody;
 mod error_chain;
 pub mod execute;
 pub mod format;

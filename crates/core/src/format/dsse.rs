@@ -70,6 +70,13 @@ impl SigningKey {
             .map_err(|_| FormatError::damaged("signing key", "not an Ed25519 key in PKCS#8"))
     }
 
+    /// The key of a 32-byte seed (RFC 8032, section 5.1.5).
+    pub fn from_seed(seed: &[u8; 32]) -> Result<Self, FormatError> {
+        signature::Ed25519KeyPair::from_seed_unchecked(seed)
+            .map(Self)
+            .map_err(|_| FormatError::damaged("signing key", "not a seed"))
+    }
+
     /// The public half.
     pub fn verifying_key(&self) -> VerifyingKey {
         let mut bytes = [0; 32];
@@ -167,13 +174,13 @@ impl Unverified {
     }
 
     /// The payload as stated, for finding the key that a first document brings with it.
-    pub(super) fn unverified_payload(&self) -> &[u8] {
+    pub(crate) fn unverified_payload(&self) -> &[u8] {
         &self.payload
     }
 }
 
 /// Parses the payload of a verified document after looking at its `format`.
-pub(super) fn parse_payload<T: serde::de::DeserializeOwned>(
+pub(crate) fn parse_payload<T: serde::de::DeserializeOwned>(
     what: &'static str,
     payload: &[u8],
 ) -> Result<T, FormatError> {

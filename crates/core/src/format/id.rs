@@ -106,6 +106,10 @@ hex_id! {
     WriterId, 8, "writer id"
 }
 hex_id! {
+    /// The name of a set of shares: it follows from the recipient and the threshold.
+    SetId, 8, "set id"
+}
+hex_id! {
     /// The random name of a repository.
     RepositoryId, 16, "repository id"
 }

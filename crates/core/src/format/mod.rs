@@ -18,7 +18,7 @@ pub mod repository_document;
 pub mod seal;
 pub mod writer_key;
 
-pub use id::{Digest, EpochId, Label, RepositoryId, WriterId};
+pub use id::{Digest, EpochId, Label, RepositoryId, SetId, WriterId};
 
 /// The version of the format that this program writes, and the only one it reads.
 pub const VERSION: u32 = 1;

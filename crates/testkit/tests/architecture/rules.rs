@@ -103,6 +103,37 @@ pub(crate) const RULES: &[Rule] = &[
         ],
     },
     Rule {
+        name: "custody is pure: shares in, an identity out",
+        applies: |file| file.is_in("crates/core/src/custody/") && !file.is_test(),
+        violations: |file| {
+            named(
+                file,
+                &[
+                    "std::fs",
+                    "std::net",
+                    "std::process",
+                    "crate::storage",
+                    "crate::repository",
+                    "crate::execute",
+                    "crate::plan",
+                    "crate::source",
+                ],
+            )
+        },
+        broken_by: &[
+            ("crates/core/src/custody/a.rs", "use std::fs::File;\n", 1),
+            (
+                "crates/core/src/custody/mod.rs",
+                "\nuse super::repository::Repository;\n",
+                2,
+            ),
+        ],
+        kept_by: &[(
+            "crates/core/src/custody/a.rs",
+            "use std::fmt;\nuse crate::format::SetId;\n",
+        )],
+    },
+    Rule {
         name: "a plan is computed, never looked up",
         applies: |file| file.is_in("crates/core/src/plan/") && !file.is_test(),
         violations: |file| {
