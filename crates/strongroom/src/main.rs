@@ -3,6 +3,7 @@
 mod cli;
 mod command;
 mod config;
+mod custody;
 mod demo;
 mod environment;
 mod failure;
@@ -11,6 +12,7 @@ mod opened;
 mod report;
 mod runs;
 mod session;
+mod sheet;
 
 use std::process::ExitCode;
 

@@ -13,6 +13,7 @@ use strongroom_core::private_file;
 use strongroom_core::source::server::LoadOptions;
 
 use crate::cli::{IdentityOptions, ReadOptions};
+use crate::custody::Purpose;
 use crate::failure::{Exit, Failure, io};
 use crate::opened::{self, OpenedAsset};
 use crate::report::{Progress, bytes};
@@ -41,7 +42,11 @@ pub(crate) fn run(args: &ExportArgs, around: &Surroundings) -> Result<Exit, Fail
     let repositories = session.repositories_for(&args.assets)?;
     let runs = Runs::read(&session, &repositories)?;
     let run = runs.find(&args.label, &args.assets)?;
-    let identities = around.identities(&args.identity)?;
+    let purpose = Purpose {
+        command: "export",
+        target: run.label.as_str(),
+    };
+    let identities = session.identities(&args.identity, &repositories, &purpose)?;
     let readers = opened::open(run, &repositories, &args.assets, &identities)?;
     let assets = opened::assets(&readers, &args.assets)?;
     let outlines: Vec<RestoreAsset> = assets.iter().map(OpenedAsset::outline).collect();

@@ -15,6 +15,7 @@ use strongroom_core::plan::restore::{RestoreAsset, RestorePlan, Target, plan_res
 use strongroom_core::source::server::{LoadOptions, OtherServer};
 
 use crate::cli::{IdentityOptions, ReadOptions};
+use crate::custody::Purpose;
 use crate::failure::{Exit, Failure, io};
 use crate::opened;
 use crate::report::{Progress, Report, bytes, shown_path, table};
@@ -86,7 +87,7 @@ impl RestoreArgs {
             read: ReadOptions::default(),
             identity: IdentityOptions {
                 identity: identities.to_vec(),
-                passphrase_file: None,
+                ..IdentityOptions::default()
             },
         }
     }
@@ -126,7 +127,11 @@ pub(crate) fn run(args: &RestoreArgs, around: &Surroundings) -> Result<Exit, Fai
         around.report.problem(problem);
     }
     let run = runs.find(&label, &only)?;
-    let identities = around.identities(&args.identity)?;
+    let purpose = Purpose {
+        command: "restore",
+        target: run.label.as_str(),
+    };
+    let identities = session.identities(&args.identity, &repositories, &purpose)?;
     let readers = opened::open(run, &repositories, &only, &identities)?;
     let progress = Progress::new(&around.report);
     let servers = session.find_server();

@@ -34,6 +34,7 @@ use strongroom_core::source::Class;
 use strongroom_core::source::server::OtherServer;
 
 pub(crate) use error::{ConfigErrors, LoadError};
+pub(crate) use parse::is_valid_name;
 pub(crate) use recipient::{RecipientError, parse_recipient};
 pub(crate) use template::{parse_repository_argument, template};
 
@@ -41,6 +42,9 @@ pub(crate) use template::{parse_repository_argument, template};
 pub(crate) const VERSION: i64 = 1;
 /// How many days an epoch lasts when a repository does not say.
 pub(crate) const EPOCH_DAYS_DEFAULT: u32 = 14;
+
+/// After how many days a share is to be rehearsed again when nothing else is said.
+pub(crate) const REHEARSAL_DAYS_DEFAULT: u32 = 180;
 
 /// A configuration without contradictions; all paths are absolute.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +57,8 @@ pub(crate) struct Config {
     pub(crate) deployment: Deployment,
     /// What this host writes with.
     pub(crate) writer: Writer,
+    /// What is expected of custodians.
+    pub(crate) custody: CustodyConfig,
     /// The repositories that backups go to, by name; at least one.
     pub(crate) repositories: BTreeMap<String, RepositoryConfig>,
     /// Copies of them, by name; no backup is ever written there.
@@ -68,6 +74,13 @@ pub(crate) struct Deployment {
     pub(crate) name: String,
     /// In which hours and days retention counts.
     pub(crate) time_zone: TimeZone,
+}
+
+/// The `[custody]` table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct CustodyConfig {
+    /// After how many days a share that was not rehearsed is reported, 1 to 3650.
+    pub(crate) rehearsal_days: u32,
 }
 
 /// The `[writer]` table.

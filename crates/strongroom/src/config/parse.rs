@@ -15,12 +15,16 @@ use super::repository::{self, ParsedRepository};
 use super::section::Section;
 use super::suggest::did_you_mean;
 use super::syntax::report_syntax;
-use super::{Deployment, EPOCH_DAYS_DEFAULT, VERSION, Writer, retention};
+use super::{
+    CustodyConfig, Deployment, EPOCH_DAYS_DEFAULT, REHEARSAL_DAYS_DEFAULT, VERSION, Writer,
+    retention,
+};
 
 /// What the tables say, each on its own. `None` stands for what was missing or refused, and reported.
 pub(super) struct Parsed {
     pub(super) deployment: Option<Deployment>,
     pub(super) writer: Option<Writer>,
+    pub(super) custody: CustodyConfig,
     pub(super) repositories: Vec<ParsedRepository>,
     pub(super) assets: Vec<ParsedAsset>,
 }
@@ -40,6 +44,7 @@ pub(super) fn parse(problems: &Problems<'_>, directory: &Path) -> Option<Parsed>
     }
     let deployment = deployment(&root, problems);
     let writer = writer(&root, problems, directory);
+    let custody = custody(&root, problems);
     let tables = root.tables("repository");
     let epoch_days = |original: &str| {
         let found = tables.iter().find(|(_, name, _, _)| *name == original);
@@ -50,6 +55,7 @@ pub(super) fn parse(problems: &Problems<'_>, directory: &Path) -> Option<Parsed>
     let parsed = Parsed {
         deployment,
         writer,
+        custody,
         repositories: tables
             .iter()
             .cloned()
@@ -126,6 +132,28 @@ fn writer(root: &Section<'_, '_>, problems: &Problems<'_>, directory: &Path) -> 
     })
 }
 
+fn custody(root: &Section<'_, '_>, problems: &Problems<'_>) -> CustodyConfig {
+    let mut rehearsal_days = REHEARSAL_DAYS_DEFAULT;
+    if let Some((span, table)) = root.table("custody") {
+        let section = Section::new("[custody]", span, table, problems);
+        if let Some(days) = section.integer("rehearsal_days") {
+            let valid = u32::try_from(*days.get_ref()).ok();
+            match valid.filter(|days| (1..=3650).contains(days)) {
+                Some(days) => rehearsal_days = days,
+                None => section.report(
+                    &days.span(),
+                    format!("\"rehearsal_days\" is {}", days.get_ref()),
+                    format!(
+                        "A share is rehearsed every 1 to 3650 days; {REHEARSAL_DAYS_DEFAULT} if the key is left out."
+                    ),
+                ),
+            }
+        }
+        section.finish();
+    }
+    CustodyConfig { rehearsal_days }
+}
+
 fn required_section<'a, 'i>(
     root: &Section<'a, 'i>,
     key: &'static str,
@@ -166,7 +194,7 @@ pub(super) const NAME_HINT: &str =
     "A name is 1 to 64 characters long and made of a-z, 0-9 and \"-\".";
 
 /// Whether a text can name a deployment, a repository or an asset.
-pub(super) fn is_valid_name(name: &str) -> bool {
+pub(crate) fn is_valid_name(name: &str) -> bool {
     (1..=64).contains(&name.len())
         && name
             .bytes()

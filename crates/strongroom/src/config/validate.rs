@@ -55,6 +55,7 @@ pub(super) fn validate(
         directory: directory.to_owned(),
         deployment: parsed.deployment?,
         writer: parsed.writer?,
+        custody: parsed.custody,
         repositories,
         copies: finished,
         assets: assets

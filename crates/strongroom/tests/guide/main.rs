@@ -120,6 +120,14 @@ fn the_pages_can_be_followed() {
 
     let variables = [("STRONGROOM_CONFIG", place.join("etc/strongroom.toml"))];
     run("retention.md", &programs, &variables);
+
+    let variables = [
+        ("STRONGROOM_CONFIG", place.join("etc/strongroom.toml")),
+        ("KEYS_IDENTITY", identity("keys.identity")),
+        ("CEREMONY", place.join("ceremony")),
+        ("LOOK", place.join("look-with-shares")),
+    ];
+    run("custody.md", &programs, &variables);
 }
 
 #[test]

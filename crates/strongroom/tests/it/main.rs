@@ -9,6 +9,7 @@
 
 mod commands;
 mod copies;
+mod custody;
 mod expire;
 mod faults;
 mod fixture;
