@@ -100,7 +100,7 @@ pub(crate) enum Command {
 }
 
 /// From where backups are read, and as of when.
-#[derive(Args, Default)]
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ReadOptions {
     /// Read this copy in place of the repository that it copies; may be given several times
     #[arg(long, value_name = "COPY")]

@@ -1,5 +1,6 @@
 //! The `strongroom` program: reads the command line, runs one command, and ends with its status.
 
+mod approval;
 mod cli;
 mod command;
 mod config;

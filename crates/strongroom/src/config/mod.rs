@@ -7,6 +7,7 @@
 mod asset;
 mod error;
 mod location;
+mod operator;
 mod parse;
 mod place;
 mod recipient;
@@ -32,6 +33,8 @@ use strongroom_core::format::seal::BoxedRecipient;
 use strongroom_core::plan::expire::Retention;
 use strongroom_core::source::Class;
 use strongroom_core::source::server::OtherServer;
+
+use crate::approval::OperatorKey;
 
 pub(crate) use error::{ConfigErrors, LoadError};
 pub(crate) use parse::is_valid_name;
@@ -65,6 +68,19 @@ pub(crate) struct Config {
     pub(crate) copies: BTreeMap<String, RepositoryConfig>,
     /// The assets in the order of the file; at least one.
     pub(crate) assets: Vec<AssetConfig>,
+    /// Who must approve restores, exports and expiries; nobody when it is not said.
+    pub(crate) approvals: Option<Approvals>,
+}
+
+/// Dual control: `approvals` in `[deployment]`, and the `[operator.NAME]` tables.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Approvals {
+    /// How many operators must sign a plan; at least one, at most all.
+    pub(crate) needed: u32,
+    /// For how many hours a plan holds.
+    pub(crate) plan_hours: u32,
+    /// The operators' keys by their names, no two the same.
+    pub(crate) operators: BTreeMap<String, OperatorKey>,
 }
 
 /// The `[deployment]` table.

@@ -16,8 +16,8 @@ use super::section::Section;
 use super::suggest::did_you_mean;
 use super::syntax::report_syntax;
 use super::{
-    CustodyConfig, Deployment, EPOCH_DAYS_DEFAULT, REHEARSAL_DAYS_DEFAULT, VERSION, Writer,
-    retention,
+    Approvals, CustodyConfig, Deployment, EPOCH_DAYS_DEFAULT, REHEARSAL_DAYS_DEFAULT, VERSION,
+    Writer, operator, retention,
 };
 
 /// What the tables say, each on its own. `None` stands for what was missing or refused, and reported.
@@ -27,6 +27,7 @@ pub(super) struct Parsed {
     pub(super) custody: CustodyConfig,
     pub(super) repositories: Vec<ParsedRepository>,
     pub(super) assets: Vec<ParsedAsset>,
+    pub(super) approvals: Option<Approvals>,
 }
 
 /// Reads the tables; `None` when the text is not TOML, or not of this version.
@@ -42,7 +43,8 @@ pub(super) fn parse(problems: &Problems<'_>, directory: &Path) -> Option<Parsed>
     {
         return None;
     }
-    let deployment = deployment(&root, problems);
+    let (deployment, rule) = deployment(&root, problems);
+    let approvals = operator::read(&root, rule, problems);
     let writer = writer(&root, problems, directory);
     let custody = custody(&root, problems);
     let tables = root.tables("repository");
@@ -76,6 +78,7 @@ pub(super) fn parse(problems: &Problems<'_>, directory: &Path) -> Option<Parsed>
                 asset::read(section, name, directory)
             })
             .collect(),
+        approvals,
     };
     root.finish();
     Some(parsed)
@@ -99,17 +102,23 @@ fn supported(root: &Section<'_, '_>, version: &Spanned<i64>) -> bool {
     (1..=VERSION).contains(&number)
 }
 
-fn deployment(root: &Section<'_, '_>, problems: &Problems<'_>) -> Option<Deployment> {
+fn deployment(
+    root: &Section<'_, '_>,
+    problems: &Problems<'_>,
+) -> (Option<Deployment>, operator::Rule) {
     let hint = "Begin the file with [deployment] and name = \"example-ca\".";
-    let section = required_section(root, "deployment", hint, problems)?;
+    let Some(section) = required_section(root, "deployment", hint, problems) else {
+        return (None, operator::Rule::default());
+    };
     let name = section.required("name", "Give the protected installation a name.");
     if let Some(name) = &name {
         check_name(&section, &name.span(), name.get_ref());
     }
     let time_zone = retention::time_zone(&section).unwrap_or(TimeZone::UTC);
+    let rule = operator::Rule::read(&section);
     section.finish();
-    let name = name?.into_inner();
-    Some(Deployment { name, time_zone })
+    let name = name.map(Spanned::into_inner);
+    (name.map(|name| Deployment { name, time_zone }), rule)
 }
 
 fn writer(root: &Section<'_, '_>, problems: &Problems<'_>, directory: &Path) -> Option<Writer> {

@@ -61,6 +61,7 @@ pub(super) fn validate(
         assets: assets
             .map(|asset| asset.finish(problems))
             .collect::<Option<_>>()?,
+        approvals: parsed.approvals,
     })
 }
 

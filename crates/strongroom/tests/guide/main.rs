@@ -42,6 +42,8 @@ const PLAIN: [&str; 16] = [
 ];
 /// What a page without Strongroom needs besides.
 const BY_HAND: [&str; 5] = ["age", "cmp", "install", "openssl", "zstd"];
+/// What operators sign with.
+const APPROVALS: [&str; 2] = ["dirname", "ssh-keygen"];
 
 #[test]
 fn the_pages_can_be_followed() {
@@ -120,6 +122,23 @@ fn the_pages_can_be_followed() {
 
     let variables = [("STRONGROOM_CONFIG", place.join("etc/strongroom.toml"))];
     run("retention.md", &programs, &variables);
+
+    let with_ssh: Vec<&str> = PLAIN.iter().copied().chain(APPROVALS).collect();
+    let with_ssh = self::programs(&place.join("approvals-bin"), &with_ssh);
+    std::os::unix::fs::symlink(
+        env!("CARGO_BIN_EXE_strongroom"),
+        with_ssh.join("strongroom"),
+    )
+    .expect("a link to the program");
+    // The page asks for approvals, the one after it for none.
+    let config = place.join("etc/with-approvals.toml");
+    std::fs::copy(place.join("etc/strongroom.toml"), &config).expect("copies");
+    let variables = [
+        ("STRONGROOM_CONFIG", config),
+        ("KEYS_IDENTITY", identity("keys.identity")),
+        ("PLANS", place.join("plans")),
+    ];
+    run("approvals.md", &with_ssh, &variables);
 
     let variables = [
         ("STRONGROOM_CONFIG", place.join("etc/strongroom.toml")),
