@@ -4,6 +4,7 @@ mod approval;
 mod cli;
 mod command;
 mod config;
+mod core_dumps;
 mod custody;
 mod demo;
 mod environment;
@@ -33,6 +34,12 @@ fn main() -> ExitCode {
     let environment = Environment::read();
     let report = Report::new(&cli.global, environment.no_color);
     log_to_stderr(cli.global.verbose);
+    // Before anything is read that could be secret.
+    if let Err(error) = core_dumps::forbid() {
+        let message = format!("cannot keep secrets out of core dumps: {error}");
+        report.failure(&Failure::new(Exit::Failed, "core-dumps", message));
+        return ExitCode::from(Exit::Failed.status());
+    }
     let cancel = Cancel::default();
     if let Err(failure) = stop_on_signals(&cancel) {
         report.failure(&failure);

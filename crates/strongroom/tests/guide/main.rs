@@ -18,6 +18,7 @@ use std::process::Command;
 
 use authority::Authority;
 use page::Page;
+use strongroom_testkit::canary;
 
 const PASSPHRASE: &str = "only for the tests of the guide";
 
@@ -53,6 +54,8 @@ fn the_pages_can_be_followed() {
     let before = authority.content();
     let passphrase = place.join("passphrase");
     authority::write(&passphrase, PASSPHRASE.as_bytes());
+    canary::plant(PASSPHRASE);
+    plant_lines(&authority.key());
 
     let mut names = PLAIN.to_vec();
     let programs = programs(&place.join("bin"), &names);
@@ -108,6 +111,7 @@ fn the_pages_can_be_followed() {
     // age asks for passphrases at a terminal only.
     let opened = place.join("opened.identity");
     authority::open_identity(&identity("keys.identity"), PASSPHRASE, &opened);
+    plant_lines(&opened);
     names.extend(BY_HAND);
     let by_hand = self::programs(&place.join("by-hand-bin"), &names);
     let variables = [
@@ -202,6 +206,13 @@ fn the_reference_of_the_commands_is_that_of_the_program() {
 fn every_link_of_the_documentation_leads_somewhere() {
     let broken = page::broken_links();
     assert!(broken.is_empty(), "\n{}\n", broken.join("\n"));
+}
+
+/// Plants the lines of a file with a key.
+fn plant_lines(file: &Path) {
+    let text = std::fs::read_to_string(file).expect("a key");
+    let lines = text.lines().filter(|line| !line.starts_with(['#', '-']));
+    lines.filter(|line| line.len() > 30).for_each(canary::plant);
 }
 
 /// A directory with links to these programs and no others.
