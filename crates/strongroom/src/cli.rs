@@ -61,6 +61,8 @@ pub(crate) enum Command {
     Init(command::init::InitArgs),
     /// Make an identity, which opens backups
     Identity(command::identity::IdentityArgs),
+    /// Put an identity into the hands of several custodians, any few of whom open backups together
+    Custody(command::custody::CustodyArgs),
     /// Look at configuration, repositories, permissions, room and keys, and at what is not covered
     Check(command::check::CheckArgs),
     /// Take a backup of all assets, or of those named
@@ -98,7 +100,7 @@ pub(crate) enum Command {
 }
 
 /// From where backups are read, and as of when.
-#[derive(Args, Default)]
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ReadOptions {
     /// Read this copy in place of the repository that it copies; may be given several times
     #[arg(long, value_name = "COPY")]
@@ -108,13 +110,49 @@ pub(crate) struct ReadOptions {
     pub(crate) as_of: Option<jiff::Timestamp>,
 }
 
-/// Which identities open a backup.
+/// Which identities open a backup, or which shares give one.
 #[derive(Args, Default)]
 pub(crate) struct IdentityOptions {
-    /// A file with an identity that opens the backup; may be given several times
+    /// A file with an identity that opens the backup, or a sealed share; may be given several times
     #[arg(short, long, value_name = "FILE")]
     pub(crate) identity: Vec<PathBuf>,
     /// The file that holds the passphrase of the identity
     #[arg(long, value_name = "FILE")]
     pub(crate) passphrase_file: Option<PathBuf>,
+    /// A custodian's share: its line or words, or sealed to an identity that is given; may be given several times
+    #[arg(long, value_name = "FILE")]
+    pub(crate) share: Vec<PathBuf>,
+    /// Ask for shares at the terminal, without showing them, until there are enough
+    #[arg(long)]
+    pub(crate) type_shares: bool,
+    /// Wait at this Unix socket until custodians have given enough shares with `custody combine`
+    #[arg(long, value_name = "PATH", conflicts_with = "type_shares")]
+    pub(crate) quorum_socket: Option<PathBuf>,
+    /// Let the group of the socket give shares too (mode 0660 in place of 0600)
+    #[arg(long, requires = "quorum_socket")]
+    pub(crate) quorum_group: bool,
+    /// How many identities are to be put together, where repositories are sealed to different ones
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) quorums: usize,
+    /// The custody record of the shares, which names custodians and tells a false share at once; may be given several times
+    #[arg(long, value_name = "FILE")]
+    pub(crate) custody_record: Vec<PathBuf>,
+}
+
+/// Which identity opens a custodian's own share.
+#[derive(Args, Default)]
+pub(crate) struct PlainIdentityOptions {
+    /// A file with the identity that the share is sealed to; may be given several times
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) identity: Vec<PathBuf>,
+    /// The file that holds the passphrase of the identity
+    #[arg(long, value_name = "FILE")]
+    pub(crate) passphrase_file: Option<PathBuf>,
+}
+
+impl IdentityOptions {
+    /// Whether shares are to be put together.
+    pub(crate) fn has_shares(&self) -> bool {
+        !self.share.is_empty() || self.type_shares || self.quorum_socket.is_some()
+    }
 }

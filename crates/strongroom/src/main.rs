@@ -1,8 +1,11 @@
 //! The `strongroom` program: reads the command line, runs one command, and ends with its status.
 
+mod approval;
 mod cli;
 mod command;
 mod config;
+mod core_dumps;
+mod custody;
 mod demo;
 mod environment;
 mod failure;
@@ -11,6 +14,7 @@ mod opened;
 mod report;
 mod runs;
 mod session;
+mod sheet;
 
 use std::process::ExitCode;
 
@@ -30,6 +34,12 @@ fn main() -> ExitCode {
     let environment = Environment::read();
     let report = Report::new(&cli.global, environment.no_color);
     log_to_stderr(cli.global.verbose);
+    // Before anything is read that could be secret.
+    if let Err(error) = core_dumps::forbid() {
+        let message = format!("cannot keep secrets out of core dumps: {error}");
+        report.failure(&Failure::new(Exit::Failed, "core-dumps", message));
+        return ExitCode::from(Exit::Failed.status());
+    }
     let cancel = Cancel::default();
     if let Err(failure) = stop_on_signals(&cancel) {
         report.failure(&failure);

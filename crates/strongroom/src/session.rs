@@ -24,7 +24,7 @@ use strongroom_core::source::{CaptureError, Source};
 use strongroom_core::storage::Storage;
 use zeroize::Zeroizing;
 
-use crate::cli::{Global, IdentityOptions, ReadOptions};
+use crate::cli::{Global, IdentityOptions, PlainIdentityOptions, ReadOptions};
 use crate::config::{AssetConfig, Config, RepositoryConfig, Settings};
 use crate::environment::Environment;
 use crate::failure::{Exit, Failure, io};
@@ -116,8 +116,30 @@ impl Surroundings {
         Ok(loaded.identities)
     }
 
-    /// Whether an identity was given without asking for it at the terminal.
+    /// Whether identities or shares were given, so that nothing has to be asked for.
     pub(crate) fn has_identity(&self, options: &IdentityOptions) -> bool {
+        options.has_shares() || self.has_identity_file(options)
+    }
+
+    /// The identities that open a custodian's own share, where they were given.
+    pub(crate) fn custodian_identities(
+        &self,
+        options: &PlainIdentityOptions,
+    ) -> Result<Vec<BoxedIdentity>, Failure> {
+        let options = IdentityOptions {
+            identity: options.identity.clone(),
+            passphrase_file: options.passphrase_file.clone(),
+            ..IdentityOptions::default()
+        };
+        if self.has_identity_file(&options) {
+            self.identities(&options)
+        } else {
+            Ok(Vec::new())
+        }
+    }
+
+    /// Whether an identity was given as a file.
+    pub(crate) fn has_identity_file(&self, options: &IdentityOptions) -> bool {
         !options.identity.is_empty()
             || self.environment.identity_file.is_some()
             || self

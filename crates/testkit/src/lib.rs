@@ -1,5 +1,6 @@
 //! What the tests of Strongroom share; never part of the program.
 //!
+//! - [`canary`]: planted secrets, and what programs printed.
 //! - [`storage_conformance`]: the suite that every [`Storage`](strongroom_core::storage::Storage) passes.
 //! - [`memory_storage`]: a storage in memory that can lose its power.
 //! - [`fault_storage`]: a decorator that fails, tears, loses and delays by script.
@@ -10,6 +11,7 @@
 //! - [`recording_sink`]: a [`Sink`](strongroom_core::source::Sink) that keeps what a source pushes.
 //! - [`servers`]: real servers for storages.
 
+pub mod canary;
 pub mod fault_storage;
 pub mod fixtures;
 pub mod memory_server;

@@ -4,6 +4,7 @@
 //! configuration and reachability; stored data is the business of `verify`.
 
 mod asset_readable;
+mod custody_rehearsed;
 mod history_unbroken;
 mod key_belongs;
 mod not_covered;
@@ -59,6 +60,21 @@ pub struct Inventory {
     pub writer_key: WriterKeySeen,
     /// Room where private copies of databases go.
     pub scratch_room: Option<FreeSpace>,
+    /// The identities in custody that a repository is sealed to.
+    pub custody: Vec<CustodySeen>,
+}
+
+/// An identity in the hands of custodians.
+#[derive(Debug)]
+pub struct CustodySeen {
+    /// Its name.
+    pub name: String,
+    /// How many custodians open it.
+    pub threshold: u8,
+    /// After how many days a share is to be rehearsed again.
+    pub interval_days: u32,
+    /// All custodians, and how many days ago each has last shown the share.
+    pub custodians: Vec<(String, Option<u32>)>,
 }
 
 /// An asset, looked at.
@@ -141,6 +157,7 @@ pub const RULES: &[Rule] = &[
     key_belongs::RULE,
     not_covered::RULE,
     server_accounts_covered::RULE,
+    custody_rehearsed::RULE,
 ];
 
 /// Applies every rule.

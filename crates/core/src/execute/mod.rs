@@ -8,6 +8,7 @@ pub mod lock;
 mod observed;
 mod prove;
 pub mod repair;
+pub mod reseal;
 pub mod restore;
 mod transfer;
 pub mod verify;

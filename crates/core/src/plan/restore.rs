@@ -182,6 +182,9 @@ pub struct RestorePlan {
     pub warnings: Vec<String>,
     /// What the operator should know before it is done.
     pub notes: Vec<String>,
+    /// The same, where it holds for the moment only.
+    #[serde(default)]
+    pub passing: Vec<String>,
 }
 
 impl RestorePlan {
@@ -263,6 +266,7 @@ pub fn plan_restore(
         refusals: Vec::new(),
         warnings: Vec::new(),
         notes: Vec::new(),
+        passing: Vec::new(),
     };
     if let Target::Directory(directory) = &plan.target
         && world.target_not_empty
@@ -365,7 +369,7 @@ fn plan_databases(plan: &mut RestorePlan, asset: &RestoreAsset, world: &Observat
             } else {
                 format!("{sessions} sessions use")
             };
-            plan.notes.push(format!(
+            plan.passing.push(format!(
                 "{use_it} database {name:?}; sessions are ended when it is replaced"
             ));
         }
@@ -661,7 +665,7 @@ mod tests {
         let world = with_server(Some(("ca/1", 2)));
         let plan = plan_restore(label(), Target::InPlace, &options, &assets, &world);
         assert_eq!(plan.refusals, Vec::<String>::new());
-        assert_eq!(plan.notes.len(), 2, "{:?}", plan.notes);
+        assert_eq!((plan.notes.len(), plan.passing.len()), (1, 1), "{plan:?}");
         assert!(plan.items.is_empty() && plan.replaces_anything());
         assert_eq!(plan.databases[0].name, "ca/1");
         assert_eq!(plan.databases[0].size_bytes, 20);

@@ -28,6 +28,7 @@ use crate::format::expiry::ExpiredRanges;
 use crate::format::id::random;
 use crate::format::name::{self, ObjectName};
 use crate::format::repository_document::RepositoryDocument;
+use crate::format::seal::{BoxedIdentity, EpochIdentity};
 use crate::format::writer_key::WriterKey;
 use crate::format::{Digest, FormatError, RepositoryId, WriterId, limits};
 use crate::source::Class;
@@ -44,6 +45,8 @@ pub struct Repository {
     storage: Arc<dyn Storage>,
     document: RepositoryDocument,
     document_digest: Digest,
+    /// Those of this and of all earlier revisions.
+    all_recipients: BTreeSet<String>,
 }
 
 /// What a new repository shall be.
@@ -117,7 +120,7 @@ impl Repository {
             recipients: new.recipients,
             writers: BTreeMap::from([(key.signing.id(), key.signing.verifying_key().to_base64())]),
         };
-        Self::store_document(storage, document, key)
+        Self::store_document(storage, document, key, BTreeSet::new())
     }
 
     /// Stores the next revision of the repository document, with other recipients.
@@ -135,20 +138,24 @@ impl Repository {
             recipients,
             ..self.document.clone()
         };
-        Self::store_document(Arc::clone(&self.storage), document, key)
+        let before = self.all_recipients.clone();
+        Self::store_document(Arc::clone(&self.storage), document, key, before)
     }
 
     fn store_document(
         storage: Arc<dyn Storage>,
         document: RepositoryDocument,
         key: &WriterKey,
+        mut all_recipients: BTreeSet<String>,
     ) -> Result<Self, RepositoryError> {
+        all_recipients.extend(document.recipients.iter().cloned());
         let bytes = document.sign(&key.signing);
         match storage.create(&ObjectName::repository(document.revision), &bytes)? {
             Put::Stored => Ok(Self {
                 storage,
                 document,
                 document_digest: Digest::of(&bytes),
+                all_recipients,
             }),
             Put::AlreadyThere => Err(RepositoryError::AlreadyThere {
                 location: storage.location().to_owned(),
@@ -159,6 +166,7 @@ impl Repository {
     /// Opens a repository and follows the revisions of its document.
     pub fn open(storage: Arc<dyn Storage>) -> Result<Self, RepositoryError> {
         let mut current: Option<(RepositoryDocument, Digest)> = None;
+        let mut all_recipients = BTreeSet::new();
         for revision in 1.. {
             let name = ObjectName::repository(revision);
             let bytes = match storage.get(&name, limits::DOCUMENT_MAX) {
@@ -171,6 +179,7 @@ impl Repository {
                 .map(|(document, digest)| (document, *digest));
             let document = RepositoryDocument::open(&bytes, before)
                 .map_err(|error| RepositoryError::damaged(&name, error))?;
+            all_recipients.extend(document.recipients.iter().cloned());
             current = Some((document, Digest::of(&bytes)));
         }
         let Some((document, document_digest)) = current else {
@@ -181,12 +190,18 @@ impl Repository {
             storage,
             document,
             document_digest,
+            all_recipients,
         })
     }
 
     /// The repository's description.
     pub fn document(&self) -> &RepositoryDocument {
         &self.document
+    }
+
+    /// Everybody that an epoch of it was ever to be sealed to, by all revisions of its document.
+    pub fn all_recipients(&self) -> &BTreeSet<String> {
+        &self.all_recipients
     }
 
     /// Where it is kept.
@@ -196,6 +211,21 @@ impl Repository {
 
     pub(crate) fn shared_storage(&self) -> Arc<dyn Storage> {
         Arc::clone(&self.storage)
+    }
+
+    /// Opens an epoch by one of its objects.
+    pub(crate) fn open_epoch_object(
+        &self,
+        name: &ObjectName,
+        identities: &[BoxedIdentity],
+    ) -> Result<EpochIdentity, RepositoryError> {
+        let sealed = self.storage.get(name, limits::EPOCH_MAX)?;
+        if name.digest() != Some(Digest::of(&sealed)) {
+            let error = FormatError::damaged("epoch identity", "its digest is not its name");
+            return Err(RepositoryError::damaged(name, error));
+        }
+        EpochIdentity::open(&sealed, identities)
+            .map_err(|error| RepositoryError::damaged(name, error))
     }
 
     /// Reads one stored envelope.

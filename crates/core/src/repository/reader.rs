@@ -16,7 +16,7 @@ use crate::format::id::Hasher;
 use crate::format::manifest::{
     Asset, AssetResult, Content, Header, Line, ManifestReader, Run, Stream,
 };
-use crate::format::name::ObjectName;
+use crate::format::name::{self, ObjectName};
 use crate::format::pack::{PackReader, open_artifact};
 use crate::format::seal::{BoxedIdentity, EpochIdentity};
 use crate::format::{Digest, FormatError, limits};
@@ -113,6 +113,34 @@ impl<R: BufRead> ManifestItems<R> {
     }
 }
 
+/// Opens the epoch of a backup: by the object that the envelope names, or by another one of that epoch.
+fn open_epoch(
+    repository: &Repository,
+    envelope: &Envelope,
+    identities: &[BoxedIdentity],
+) -> Result<EpochIdentity, RepositoryError> {
+    let name = envelope.epoch.name();
+    let error = match repository.open_epoch_object(&name, identities) {
+        Ok(epoch) => return Ok(epoch),
+        Err(error) => error,
+    };
+    // Sealed to others since, or lost: another object of the epoch opens the same identity.
+    let prefix = format!("{}{}/", name::EPOCHS, envelope.epoch.id);
+    let mut others = Vec::new();
+    let listed = repository
+        .storage()
+        .list(&prefix, &mut |other, _| others.push(other));
+    if listed.is_ok() {
+        others.retain(|other| *other != name && other.digest().is_some());
+        for other in others {
+            if let Ok(epoch) = repository.open_epoch_object(&other, identities) {
+                return Ok(epoch);
+            }
+        }
+    }
+    Err(error)
+}
+
 /// Hears how many more bytes of content are written and proved.
 pub type OnBytes<'p> = &'p (dyn Fn(u64) + Sync);
 
@@ -123,14 +151,7 @@ impl<'a> BackupReader<'a> {
         envelope: &'a Envelope,
         identities: &[BoxedIdentity],
     ) -> Result<Self, RepositoryError> {
-        let name = envelope.epoch.name();
-        let sealed = repository.storage().get(&name, limits::EPOCH_MAX)?;
-        if Digest::of(&sealed) != envelope.epoch.object {
-            let error = FormatError::damaged("epoch identity", "its digest is not its name");
-            return Err(RepositoryError::damaged(&name, error));
-        }
-        let epoch = EpochIdentity::open(&sealed, identities)
-            .map_err(|error| RepositoryError::damaged(&name, error))?;
+        let epoch = open_epoch(repository, envelope, identities)?;
         Ok(Self {
             repository,
             envelope,

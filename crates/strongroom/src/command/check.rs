@@ -7,15 +7,19 @@ use std::path::Path;
 use clap::Args;
 use serde_json::json;
 use strongroom_core::check::{
-    self, AssetSeen, Finding, Inventory, OpenedSeen, RepositorySeen, Severity, WriterKeySeen,
+    self, AssetSeen, CustodySeen, Finding, Inventory, OpenedSeen, RepositorySeen, Severity,
+    WriterKeySeen,
 };
+use strongroom_core::clock::Clock as _;
 use strongroom_core::error_chain;
 use strongroom_core::execute::prove_source;
 use strongroom_core::format::WriterId;
 use strongroom_core::source::{Class, Restorer};
 use strongroom_core::storage::FreeSpace;
 
+use crate::command::custody::last_rehearsal;
 use crate::config::{RepositoryConfig, Settings};
+use crate::custody::Records;
 use crate::failure::{Exit, Failure};
 use crate::session::{Session, Surroundings};
 
@@ -94,6 +98,7 @@ fn look(session: &Session<'_>) -> Inventory {
             .collect(),
         writer_key,
         scratch_room: scratch_room(&session.config.writer.state_dir),
+        custody: custody(session),
     }
 }
 
@@ -181,6 +186,42 @@ fn opened(
         objects: repository.survey(&catalogue.backups)?,
         backups: (catalogue.backups.len(), newest),
         room: repository.storage().free_space()?,
+    })
+}
+
+/// The sets that a repository is sealed to. A record that cannot be read is told, and counts as none.
+fn custody(session: &Session<'_>) -> Vec<CustodySeen> {
+    let seen = || {
+        let kept = Records::of(&session.config.writer.state_dir);
+        let now = session.around.clock.now();
+        let mut seen = Vec::new();
+        for record in kept.all()? {
+            let mut repositories = session.config.repositories.values();
+            if !repositories.any(|one| one.recipients.contains(&record.recipient)) {
+                continue;
+            }
+            let rehearsals = kept.rehearsals(&record)?;
+            let age = |index: u8| {
+                let hours = now
+                    .duration_since(last_rehearsal(&rehearsals, index)?)
+                    .as_hours();
+                Some(u32::try_from(hours / 24).unwrap_or(0))
+            };
+            let custodians = record.custodians.iter().zip(1..);
+            seen.push(CustodySeen {
+                name: record.name.clone(),
+                threshold: record.threshold,
+                interval_days: session.config.custody.rehearsal_days,
+                custodians: custodians
+                    .map(|(one, index)| (one.name.clone(), age(index)))
+                    .collect(),
+            });
+        }
+        Ok::<_, Failure>(seen)
+    };
+    seen().unwrap_or_else(|failure| {
+        session.around.report.failed_part(&failure);
+        Vec::new()
     })
 }
 

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use strongroom_core::format::manifest::Stream;
 
 use crate::cli::{IdentityOptions, ReadOptions};
+use crate::custody::Purpose;
 use crate::failure::{Exit, Failure};
 use crate::opened::{self, OpenedAsset};
 use crate::report::{Report, bytes, shown_path};
@@ -39,7 +40,12 @@ pub(crate) fn run(args: &DiffArgs, around: &Surroundings) -> Result<Exit, Failur
     let session = around.session_reading(&args.read)?;
     let repositories = session.repositories()?;
     let runs = Runs::read(&session, &repositories)?;
-    let identities = around.identities(&args.identity)?;
+    let target = format!("{} {}", args.before, args.after);
+    let purpose = Purpose {
+        command: "diff",
+        target: &target,
+    };
+    let identities = session.identities(&args.identity, &repositories, &purpose)?;
     let read = |label: &str| {
         let run = runs.find(label, &[])?;
         let readers = opened::open(run, &repositories, &[], &identities)?;

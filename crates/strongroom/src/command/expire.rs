@@ -7,12 +7,15 @@ use serde_json::{Value, json};
 use strongroom_core::clock::Clock as _;
 use strongroom_core::execute::expire::{ExpireJob, ExpireReport, expire, look, record};
 use strongroom_core::format::writer_key::WriterKey;
+use strongroom_core::plan::approval::ExpireWork;
 use strongroom_core::plan::expire::{
     EpochCost, ExpireInput, ExpirePlan, ORPHAN_HOURS, RepositoryPlan, RepositorySeen, plan_expire,
 };
 use strongroom_core::repository::Repository;
 use strongroom_core::repository::state::{DAMAGED, WriterState};
 
+use crate::approval::{self, ApprovalOptions, Gate, Work};
+use crate::cli::ReadOptions;
 use crate::command::backup::TOOL;
 use crate::failure::{Exit, Failure};
 use crate::report::{Progress, Report, bytes, table, when};
@@ -33,7 +36,7 @@ pub(crate) struct ExpireArgs {
     #[arg(long)]
     apply: bool,
     /// Only sign what goes, for `expire --apply` on a host without the writer key
-    #[arg(long, conflicts_with = "apply")]
+    #[arg(long, conflicts_with_all = ["apply", "plan"])]
     record: bool,
     /// Envelopes that are missing are lost for good; forget them
     #[arg(long)]
@@ -41,18 +44,52 @@ pub(crate) struct ExpireArgs {
     /// This host's clock is right, although backups seem to come from the future or to have stopped long ago
     #[arg(long)]
     clock_is_right: bool,
+    #[command(flatten)]
+    approval: ApprovalOptions,
+}
+
+/// What is asked for, by arguments or by a plan that operators signed.
+struct Request {
+    chosen: Vec<String>,
+    accept_missing: bool,
+    clock_is_right: bool,
+}
+
+impl Request {
+    fn new(args: &ExpireArgs, gate: &Gate) -> Result<Self, Failure> {
+        let Some(approved) = gate.approved() else {
+            return Ok(Self {
+                chosen: args.repositories.clone(),
+                accept_missing: args.accept_missing,
+                clock_is_right: args.clock_is_right,
+            });
+        };
+        if !args.repositories.is_empty() || args.accept_missing || args.clock_is_right {
+            return Err(approval::contradicted());
+        }
+        match &approved.document.scope.work {
+            Work::Expire(work) => Ok(Self {
+                chosen: work.chosen.clone(),
+                accept_missing: work.accept_missing,
+                clock_is_right: work.clock_is_right,
+            }),
+            _ => Err(approved.of_another_command("expire")),
+        }
+    }
 }
 
 pub(crate) fn run(args: &ExpireArgs, around: &Surroundings) -> Result<Exit, Failure> {
     let session = around.session()?;
-    for name in &args.repositories {
+    let gate = Gate::find(&session, &args.approval, args.apply)?;
+    let request = Request::new(args, &gate)?;
+    for name in &request.chosen {
         if !session.config.repositories.contains_key(name) {
             return Err(Failure::usage(format!("there is no repository {name:?}")));
         }
     }
     // All of them, also for one: keys are kept for the databases in another.
     let repositories = session.repositories()?;
-    let plan = plan(args, &session, &repositories)?;
+    let plan = plan(&request, &session, &repositories)?;
     let report = &around.report;
     for (name, part) in &plan.repositories {
         print(&session, name, part);
@@ -66,16 +103,33 @@ pub(crate) fn run(args: &ExpireArgs, around: &Surroundings) -> Result<Exit, Fail
         report.document(document(&plan, &BTreeMap::new(), false));
         return Ok(Exit::Refused);
     }
+    let work = ExpireWork::of(
+        &plan,
+        &request.chosen,
+        request.accept_missing,
+        request.clock_is_right,
+    );
+    let (read, work) = (ReadOptions::default(), Work::Expire(work));
     if !changes {
         report.line(if plan.is_empty() {
             "Nothing goes."
         } else {
             "Nothing was deleted; `strongroom expire --apply` does it."
         });
-        report.document(document(&plan, &BTreeMap::new(), false));
+        let mut document = document(&plan, &BTreeMap::new(), false);
+        if !plan.is_empty()
+            && let Some(written) = gate.write(&session, &read, work)?
+        {
+            document["plan"] = written;
+        }
+        report.document(document);
         return Ok(Exit::Done);
     }
     let key = key(args, &session)?;
+    if let Some(approved) = gate.approved() {
+        approved.compare(&session, &read, work)?;
+        approved.use_up(&session)?;
+    }
     let mut exit = Exit::Done;
     let mut done = BTreeMap::new();
     for (name, part) in &plan.repositories {
@@ -100,13 +154,17 @@ pub(crate) fn run(args: &ExpireArgs, around: &Surroundings) -> Result<Exit, Fail
             }
         }
     }
-    report.document(document(&plan, &done, args.apply));
+    let mut document = document(&plan, &done, args.apply);
+    if let Some(approved) = gate.approved() {
+        document["approved"] = approved.to_json();
+    }
+    report.document(document);
     Ok(exit)
 }
 
 /// Looks at everything and plans.
 fn plan(
-    args: &ExpireArgs,
+    request: &Request,
     session: &Session<'_>,
     repositories: &BTreeMap<String, Repository>,
 ) -> Result<ExpirePlan, Failure> {
@@ -119,9 +177,9 @@ fn plan(
     Ok(plan_expire(&ExpireInput {
         now: session.around.clock.now(),
         time_zone: session.config.deployment.time_zone.clone(),
-        clock_is_right: args.clock_is_right,
-        accept_missing: args.accept_missing,
-        chosen: args.repositories.iter().cloned().collect::<BTreeSet<_>>(),
+        clock_is_right: request.clock_is_right,
+        accept_missing: request.accept_missing,
+        chosen: request.chosen.iter().cloned().collect::<BTreeSet<_>>(),
         repositories: seen,
     }))
 }

@@ -8,11 +8,14 @@ use clap::Args;
 use serde_json::json;
 use strongroom_core::execute::restore::observe::observe;
 use strongroom_core::execute::restore::{self, Consent};
+use strongroom_core::plan::approval::RestoreWork;
 use strongroom_core::plan::restore::{RestoreAsset, Target, place, plan_restore};
 use strongroom_core::private_file;
 use strongroom_core::source::server::LoadOptions;
 
+use crate::approval::{self, ApprovalOptions, Gate, Work};
 use crate::cli::{IdentityOptions, ReadOptions};
+use crate::custody::Purpose;
 use crate::failure::{Exit, Failure, io};
 use crate::opened::{self, OpenedAsset};
 use crate::report::{Progress, bytes};
@@ -23,29 +26,78 @@ use crate::session::Surroundings;
 #[derive(Args)]
 pub(crate) struct ExportArgs {
     /// The backup, or `latest`
-    label: String,
+    #[arg(required_unless_present = "approval")]
+    label: Option<String>,
     /// The assets to export; all if none is named
     #[arg(value_name = "ASSET")]
     assets: Vec<String>,
     /// An empty or new directory
-    #[arg(short, long, value_name = "DIR")]
-    out: PathBuf,
+    #[arg(short, long, value_name = "DIR", required_unless_present = "approval")]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    approval: ApprovalOptions,
     #[command(flatten)]
     read: ReadOptions,
     #[command(flatten)]
     identity: IdentityOptions,
 }
 
+/// What is asked for, by arguments or by a plan that operators signed.
+struct Request {
+    label: String,
+    assets: Vec<String>,
+    out: PathBuf,
+    read: ReadOptions,
+}
+
+impl Request {
+    fn new(args: &ExportArgs, gate: &Gate) -> Result<Self, Failure> {
+        let Some(approved) = gate.approved() else {
+            let out = args.out.clone().unwrap_or_default();
+            return Ok(Self {
+                label: args.label.clone().unwrap_or_default(),
+                assets: args.assets.clone(),
+                out: std::path::absolute(&out).map_err(io("resolve", &out))?,
+                read: args.read.clone(),
+            });
+        };
+        if args.label.is_some() || args.out.is_some() || args.read != ReadOptions::default() {
+            return Err(approval::contradicted());
+        }
+        match &approved.document.scope.work {
+            Work::Export(work) => match &work.target {
+                Target::Directory(out) => Ok(Self {
+                    label: work.label.to_string(),
+                    assets: work.assets.clone(),
+                    out: out.clone(),
+                    read: approved.read_options(),
+                }),
+                _ => Err(approved.of_another_command("export")),
+            },
+            _ => Err(approved.of_another_command("export")),
+        }
+    }
+}
+
 pub(crate) fn run(args: &ExportArgs, around: &Surroundings) -> Result<Exit, Failure> {
-    let session = around.session_reading(&args.read)?;
-    let repositories = session.repositories_for(&args.assets)?;
+    // Without --plan an export is carried out at once.
+    let shows_only = args.approval.plan.is_some() && args.approval.approval.is_empty();
+    let gate = Gate::find(&around.session()?, &args.approval, !shows_only)?;
+    let request = Request::new(args, &gate)?;
+    let session = around.session_reading(&request.read)?;
+    let only = &request.assets;
+    let repositories = session.repositories_for(only)?;
     let runs = Runs::read(&session, &repositories)?;
-    let run = runs.find(&args.label, &args.assets)?;
-    let identities = around.identities(&args.identity)?;
-    let readers = opened::open(run, &repositories, &args.assets, &identities)?;
-    let assets = opened::assets(&readers, &args.assets)?;
+    let run = runs.find(&request.label, only)?;
+    let purpose = Purpose {
+        command: "export",
+        target: run.label.as_str(),
+    };
+    let identities = session.identities(&args.identity, &repositories, &purpose)?;
+    let readers = opened::open(run, &repositories, only, &identities)?;
+    let assets = opened::assets(&readers, only)?;
     let outlines: Vec<RestoreAsset> = assets.iter().map(OpenedAsset::outline).collect();
-    let out = std::path::absolute(&args.out).map_err(io("resolve", &args.out))?;
+    let out = request.out.clone();
     let target = Target::Directory(out.clone());
     let options = LoadOptions::default();
     let servers = session.find_server();
@@ -63,6 +115,21 @@ pub(crate) fn run(args: &ExportArgs, around: &Surroundings) -> Result<Exit, Fail
         &world,
     );
     let consent = Consent::to(&plan)?;
+    let envelopes = approval::envelopes(&session, run, &readers);
+    let work = Work::Export(RestoreWork::of(&plan, only, envelopes));
+    if shows_only {
+        super::restore::print_plan(&around.report, &plan);
+        let mut document = json!({ "label": run.label, "out": out, "applied": false });
+        if let Some(written) = gate.write(&session, &request.read, work)? {
+            document["plan"] = written;
+        }
+        around.report.document(document);
+        return Ok(Exit::Done);
+    }
+    if let Some(approved) = gate.approved() {
+        approved.compare(&session, &request.read, work)?;
+        approved.use_up(&session)?;
+    }
     let progress = Progress::new(&around.report);
     let context = super::restore::context(around, &progress, &servers);
     let readers: Vec<_> = readers.into_iter().map(|(_, reader)| reader).collect();
@@ -72,7 +139,7 @@ pub(crate) fn run(args: &ExportArgs, around: &Surroundings) -> Result<Exit, Fail
         &readers,
         &context,
     )?;
-    done.problems.extend(run.gaps(&args.assets));
+    done.problems.extend(run.gaps(only));
     let sums = sums(&target, &out, &assets);
     write(&out.join("SHA256SUMS"), &sums)?;
     let facts = assets.iter().map(|asset| {
@@ -97,10 +164,14 @@ pub(crate) fn run(args: &ExportArgs, around: &Surroundings) -> Result<Exit, Fail
         done.items,
         bytes(done.bytes)
     ));
-    report.document(json!({
+    let mut document = json!({
         "label": run.label, "out": out, "items": done.items, "bytes": done.bytes,
         "problems": done.problems, "notes": done.notes,
-    }));
+    });
+    if let Some(approved) = gate.approved() {
+        document["approved"] = approved.to_json();
+    }
+    report.document(document);
     Ok(if done.problems.is_empty() {
         Exit::Done
     } else {

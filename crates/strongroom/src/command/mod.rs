@@ -4,6 +4,7 @@ pub(crate) mod backup;
 pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod copy;
+pub(crate) mod custody;
 pub(crate) mod demo;
 pub(crate) mod diff;
 pub(crate) mod expire;
@@ -29,6 +30,7 @@ pub(crate) fn run(command: Command, around: &Surroundings) -> Result<Exit, Failu
     match command {
         Command::Init(args) => init::run(&args, around),
         Command::Identity(args) => identity::run(&args, around),
+        Command::Custody(args) => custody::run(&args, around),
         Command::Check(args) => check::run(&args, around),
         Command::Backup(args) => backup::run(&args, around),
         Command::List(args) => list::run(&args, around),

@@ -18,6 +18,7 @@ use strongroom_core::repository::{Repository, RepositoryError};
 
 use crate::cli::IdentityOptions;
 use crate::config::RepositoryConfig;
+use crate::custody::Purpose;
 use crate::failure::{Exit, Failure};
 use crate::report::{Progress, Report, bytes, shown_path};
 use crate::session::{Role, Session, Surroundings};
@@ -197,7 +198,12 @@ impl Losses {
         let objects = plan.lost_objects();
         let is_exact = !objects.is_empty() && around.has_identity(&args.identity);
         let identities = if is_exact {
-            around.identities(&args.identity)?
+            let only = BTreeMap::from([(good.document().name.clone(), good.clone())]);
+            let purpose = Purpose {
+                command: "repair",
+                target: &args.from,
+            };
+            session.identities(&args.identity, &only, &purpose)?
         } else {
             Vec::new()
         };

@@ -8,13 +8,17 @@ use serde_json::json;
 use strongroom_core::execute::restore::journal::Journal;
 use strongroom_core::execute::restore::observe::observe;
 use strongroom_core::execute::restore::{
-    self, Consent, FindServer, RestoreContext, RestoreReport, journal_directory,
+    self, Consent, FindRestorer, FindServer, RestoreContext, RestoreReport, journal_directory,
 };
 use strongroom_core::format::manifest::StreamKind;
+use strongroom_core::plan::approval::RestoreWork;
 use strongroom_core::plan::restore::{RestoreAsset, RestorePlan, Target, plan_restore};
+use strongroom_core::repository::Repository;
 use strongroom_core::source::server::{LoadOptions, OtherServer};
 
+use crate::approval::{self, ApprovalOptions, Approved, Gate, Work};
 use crate::cli::{IdentityOptions, ReadOptions};
+use crate::custody::Purpose;
 use crate::failure::{Exit, Failure, io};
 use crate::opened;
 use crate::report::{Progress, Report, bytes, shown_path, table};
@@ -25,9 +29,9 @@ use crate::session::{Session, Surroundings};
 #[derive(Args)]
 #[expect(clippy::struct_excessive_bools, reason = "the flags of a command line")]
 pub(crate) struct RestoreArgs {
-    /// The backup; the newest complete one of all assets if none is named
-    #[arg(default_value = "latest")]
-    label: String,
+    /// The backup; the newest complete one of all assets if none is named [default: latest]
+    #[arg(hide_default_value = true)]
+    label: Option<String>,
     /// The assets to restore; all if none is named
     #[arg(value_name = "ASSET")]
     assets: Vec<String>,
@@ -53,14 +57,16 @@ pub(crate) struct RestoreArgs {
     #[arg(long)]
     apply: bool,
     /// Go on with a restore that was interrupted
-    #[arg(long, conflicts_with_all = ["apply", "undo", "sign_off"])]
+    #[arg(long, conflicts_with_all = ["apply", "undo", "sign_off", "plan"])]
     resume: bool,
     /// Put back what the last restore replaced
-    #[arg(long, conflicts_with_all = ["apply", "sign_off"])]
+    #[arg(long, conflicts_with_all = ["apply", "sign_off", "plan"])]
     undo: bool,
     /// Delete what the last restore replaced; there is no way back after that
-    #[arg(long, conflicts_with = "apply")]
+    #[arg(long, conflicts_with_all = ["apply", "plan"])]
     sign_off: bool,
+    #[command(flatten)]
+    approval: ApprovalOptions,
     #[command(flatten)]
     read: ReadOptions,
     #[command(flatten)]
@@ -71,7 +77,7 @@ impl RestoreArgs {
     /// The latest backup, in place, at once.
     pub(crate) fn apply_latest(identities: &[PathBuf]) -> Self {
         Self {
-            label: "latest".to_owned(),
+            label: None,
             assets: Vec::new(),
             to_dir: None,
             to_database: None,
@@ -83,80 +89,107 @@ impl RestoreArgs {
             resume: false,
             undo: false,
             sign_off: false,
+            approval: ApprovalOptions::default(),
             read: ReadOptions::default(),
             identity: IdentityOptions {
                 identity: identities.to_vec(),
-                passphrase_file: None,
+                ..IdentityOptions::default()
             },
         }
     }
 }
 
-pub(crate) fn run(args: &RestoreArgs, around: &Surroundings) -> Result<Exit, Failure> {
-    let session = around.session_reading(&args.read)?;
-    let target = target(args)?;
-    let options = options(args)?;
-    if args.undo || args.sign_off {
-        return end(&session, &target, args.undo);
+/// What is asked for, by arguments or by a plan that operators signed.
+struct Request {
+    label: String,
+    assets: Vec<String>,
+    target: Target,
+    options: LoadOptions,
+    read: ReadOptions,
+}
+
+impl Request {
+    fn by_arguments(args: &RestoreArgs) -> Result<Self, Failure> {
+        Ok(Self {
+            label: args.label.clone().unwrap_or_else(|| "latest".to_owned()),
+            assets: args.assets.clone(),
+            target: target(args)?,
+            options: options(args)?,
+            read: args.read.clone(),
+        })
     }
+
+    /// The plan says it all; arguments beside it could only contradict.
+    fn by_plan(args: &RestoreArgs, approved: &Approved) -> Result<Self, Failure> {
+        let is_plain = args.label.is_none()
+            && args.to_dir.is_none()
+            && args.to_database.is_none()
+            && args.roles.is_empty()
+            && args.server.is_none()
+            && args.read == ReadOptions::default();
+        if !is_plain {
+            return Err(approval::contradicted());
+        }
+        let scope = &approved.document.scope;
+        let Work::Restore(work) = &scope.work else {
+            return Err(approved.of_another_command("restore"));
+        };
+        Ok(Self {
+            label: work.label.to_string(),
+            assets: work.assets.clone(),
+            target: work.target.clone(),
+            options: work.options.clone(),
+            read: approved.read_options(),
+        })
+    }
+}
+
+pub(crate) fn run(args: &RestoreArgs, around: &Surroundings) -> Result<Exit, Failure> {
+    if args.resume || args.undo || args.sign_off {
+        let session = around.session_reading(&args.read)?;
+        let _lock = session.lock()?;
+        let target = target(args)?;
+        return if args.resume {
+            resume(args, &session, &target)
+        } else {
+            end(&session, &target, args.undo)
+        };
+    }
+    let gate = Gate::find(&around.session()?, &args.approval, args.apply)?;
+    let request = match gate.approved() {
+        Some(approved) => Request::by_plan(args, approved)?,
+        None => Request::by_arguments(args)?,
+    };
+    let session = around.session_reading(&request.read)?;
     let state = &session.config.writer.state_dir;
-    let _lock = if args.apply || args.resume {
+    let _lock = if args.apply {
         Some(session.lock()?)
     } else {
         None
     };
-    let directory = journal_directory(&target, state);
-    let journal = Journal::open(&directory)?;
-    let (label, only) = match (&journal, args.resume) {
-        (Some(journal), true) => {
-            let plan = journal.plan();
-            let databases = plan.databases.iter().map(|database| &database.asset);
-            let items = plan.items.iter().map(|item| &item.asset);
-            let mut assets: Vec<String> = databases.chain(items).cloned().collect();
-            assets.dedup();
-            (plan.label.to_string(), assets)
-        }
-        (None, true) => return Err(restore::RestoreError::NothingToDo.into()),
-        _ => (args.label.clone(), args.assets.clone()),
+    let (target, only, options) = (&request.target, &request.assets, &request.options);
+    let journal = Journal::open(&journal_directory(target, state))?;
+    let repositories = session.repositories_for(only)?;
+    let runs = read_runs(&session, &repositories)?;
+    let run = runs.find(&request.label, only)?;
+    let purpose = Purpose {
+        command: "restore",
+        target: run.label.as_str(),
     };
-
-    let repositories = session.repositories_for(&only)?;
-    let runs = Runs::read(&session, &repositories)?;
-    for problem in &runs.problems {
-        around.report.problem(problem);
-    }
-    let run = runs.find(&label, &only)?;
-    let identities = around.identities(&args.identity)?;
-    let readers = opened::open(run, &repositories, &only, &identities)?;
+    let identities = session.identities(&args.identity, &repositories, &purpose)?;
+    let readers = opened::open(run, &repositories, only, &identities)?;
     let progress = Progress::new(&around.report);
     let servers = session.find_server();
     let context = context(around, &progress, &servers);
-    if args.resume {
-        drop(journal);
-        let readers: Vec<_> = readers.into_iter().map(|(_, reader)| reader).collect();
-        let mut done = restore::resume(&directory, &readers, &context)?;
-        // The journal names every asset; a restore of all that there is was one without names.
-        let named = if run.is_all(&only) {
-            &[]
-        } else {
-            only.as_slice()
-        };
-        done.problems.extend(run.gaps(named));
-        return Ok(finish(around, &label, &target, &done, &[]));
-    }
 
-    let assets: Vec<RestoreAsset> = opened::assets(&readers, &only)?
+    let assets: Vec<RestoreAsset> = opened::assets(&readers, only)?
         .iter()
         .map(opened::OpenedAsset::outline)
         .collect();
-    let world = observe(
-        &target,
-        &assets,
-        &options,
-        (&strongroom_adapters::restorer, &servers),
-    )?;
-    let mut plan = plan_restore(run.label.clone(), target.clone(), &options, &assets, &world);
-    plan.warnings.extend(run.missing_parts(&only));
+    let finders: (FindRestorer<'_>, FindServer<'_>) = (&strongroom_adapters::restorer, &servers);
+    let world = observe(target, &assets, options, finders)?;
+    let mut plan = plan_restore(run.label.clone(), target.clone(), options, &assets, &world);
+    plan.warnings.extend(run.missing_parts(only));
     if let Some(journal) = journal {
         plan.refusals.push(format!(
             "the restore of {} is {}; end it with {}",
@@ -166,30 +199,87 @@ pub(crate) fn run(args: &RestoreArgs, around: &Surroundings) -> Result<Exit, Fai
         ));
     }
     print_plan(&around.report, &plan);
+    let envelopes = approval::envelopes(&session, run, &readers);
+    let work = Work::Restore(RestoreWork::of(&plan, only, envelopes));
     if !args.apply {
-        around.report.line(if plan.refusals.is_empty() {
-            "Nothing was changed. With --apply, the plan is carried out."
-        } else {
+        let is_refused = !plan.refusals.is_empty();
+        around.report.line(if is_refused {
             "Nothing was changed. The plan is refused, for the reasons above."
-        });
-        around.report.document(plan_document(&plan, &assets));
-        return Ok(if plan.refusals.is_empty() {
-            Exit::Done
         } else {
+            "Nothing was changed. With --apply, the plan is carried out."
+        });
+        let mut document = plan_document(&plan, &assets);
+        if !is_refused && let Some(written) = gate.write(&session, &request.read, work)? {
+            document["plan"] = written;
+        }
+        around.report.document(document);
+        return Ok(if is_refused {
             Exit::Refused
+        } else {
+            Exit::Done
         });
     }
     let consent = Consent::to(&plan)?;
+    if let Some(approved) = gate.approved() {
+        approved.compare(&session, &request.read, work)?;
+        approved.use_up(&session)?;
+    }
     let readers: Vec<_> = readers.into_iter().map(|(_, reader)| reader).collect();
     let mut done = restore::restore(&consent, state, &readers, &context)?;
-    done.problems.extend(run.gaps(&only));
-    Ok(finish(
-        around,
-        run.label.as_str(),
-        &target,
-        &done,
-        &plan.warnings,
-    ))
+    done.problems.extend(run.gaps(only));
+    let told = (plan.warnings.as_slice(), gate.approved());
+    Ok(finish(around, run.label.as_str(), target, &done, told))
+}
+
+/// Goes on with the restore that was interrupted.
+fn resume(args: &RestoreArgs, session: &Session<'_>, target: &Target) -> Result<Exit, Failure> {
+    let around = session.around;
+    let directory = journal_directory(target, &session.config.writer.state_dir);
+    let journal = Journal::open(&directory)?.ok_or(restore::RestoreError::NothingToDo)?;
+    let plan = journal.plan();
+    let databases = plan.databases.iter().map(|database| &database.asset);
+    let items = plan.items.iter().map(|item| &item.asset);
+    let mut only: Vec<String> = databases.chain(items).cloned().collect();
+    only.dedup();
+    let repositories = session.repositories_for(&only)?;
+    let runs = read_runs(session, &repositories)?;
+    let run = runs.find(plan.label.as_str(), &only)?;
+    let purpose = Purpose {
+        command: "restore",
+        target: run.label.as_str(),
+    };
+    let identities = session.identities(&args.identity, &repositories, &purpose)?;
+    let readers = opened::open(run, &repositories, &only, &identities)?;
+    let envelopes = approval::envelopes(session, run, &readers);
+    let approved = approval::of_interrupted(session, plan, &envelopes)?;
+    drop(journal);
+
+    let progress = Progress::new(&around.report);
+    let servers = session.find_server();
+    let readers: Vec<_> = readers.into_iter().map(|(_, reader)| reader).collect();
+    let context = context(around, &progress, &servers);
+    let mut done = restore::resume(&directory, &readers, &context)?;
+    // The journal names every asset; a restore of all that there is was one without names.
+    let named = if run.is_all(&only) {
+        &[]
+    } else {
+        only.as_slice()
+    };
+    done.problems.extend(run.gaps(named));
+    let told = (&[][..], approved.as_ref());
+    Ok(finish(around, run.label.as_str(), target, &done, told))
+}
+
+/// Reads all runs, and tells what is wrong with their history.
+fn read_runs(
+    session: &Session<'_>,
+    repositories: &BTreeMap<String, Repository>,
+) -> Result<Runs, Failure> {
+    let runs = Runs::read(session, repositories)?;
+    for problem in &runs.problems {
+        session.around.report.problem(problem);
+    }
+    Ok(runs)
 }
 
 /// What a restore works with; also for `export` and `demo`.
@@ -244,7 +334,6 @@ fn role_pair(text: &str) -> Result<(String, String), String> {
 
 fn end(session: &Session<'_>, target: &Target, undo: bool) -> Result<Exit, Failure> {
     let around = session.around;
-    let _lock = session.lock()?;
     let directory = journal_directory(target, &session.config.writer.state_dir);
     let progress = Progress::new(&around.report);
     let servers = session.find_server();
@@ -281,7 +370,8 @@ struct Counts {
     replaced: u64,
 }
 
-fn print_plan(report: &Report, plan: &RestorePlan) {
+/// Shows a plan to people; also for `export`.
+pub(crate) fn print_plan(report: &Report, plan: &RestorePlan) {
     let mut rows: BTreeMap<&str, Counts> = BTreeMap::new();
     let mut order: Vec<&str> = Vec::new();
     for database in &plan.databases {
@@ -353,7 +443,7 @@ fn print_plan(report: &Report, plan: &RestorePlan) {
             report.line(format!("  {what} {}", shown_path(&item.path)));
         }
     }
-    for note in &plan.notes {
+    for note in plan.notes.iter().chain(&plan.passing) {
         report.note(note);
     }
     for warning in &plan.warnings {
@@ -382,18 +472,18 @@ fn plan_document(plan: &RestorePlan, assets: &[RestoreAsset]) -> serde_json::Val
         "databases": plan.databases,
         "items": items.collect::<Vec<_>>(),
         "warnings": plan.warnings,
-        "notes": plan.notes,
+        "notes": plan.notes.iter().chain(&plan.passing).collect::<Vec<_>>(),
         "refusals": plan.refusals,
     })
 }
 
-/// Reports a restore; what the plan has `told` already is not repeated.
+/// Reports a restore and who approved it; what the plan has `told` already is not repeated.
 fn finish(
     around: &Surroundings,
     label: &str,
     target: &Target,
     done: &RestoreReport,
-    told: &[String],
+    (told, approved): (&[String], Option<&Approved>),
 ) -> Exit {
     let report = &around.report;
     print_done(report, done, told);
@@ -416,7 +506,7 @@ fn finish(
              `--undo` puts it back.",
         );
     }
-    report.document(json!({
+    let mut document = json!({
         "label": label,
         "target": target,
         "applied": true,
@@ -427,7 +517,11 @@ fn finish(
         "problems": done.problems,
         "notes": done.notes,
         "awaits_sign_off": done.awaits_sign_off,
-    }));
+    });
+    if let Some(approved) = approved {
+        document["approved"] = approved.to_json();
+    }
+    report.document(document);
     if done.problems.is_empty() {
         Exit::Done
     } else {

@@ -6,6 +6,7 @@ use strongroom_core::format::envelope::Status;
 use strongroom_core::format::manifest::Stream;
 
 use crate::cli::{IdentityOptions, ReadOptions};
+use crate::custody::Purpose;
 use crate::failure::{Exit, Failure};
 use crate::opened::{self, OpenedAsset};
 use crate::report::{Report, bytes, shown_path, table, when};
@@ -57,7 +58,11 @@ pub(crate) fn run(args: &ShowArgs, around: &Surroundings) -> Result<Exit, Failur
     }
     let mut inside = Vec::new();
     if around.has_identity(&args.identity) {
-        let identities = around.identities(&args.identity)?;
+        let purpose = Purpose {
+            command: "show",
+            target: run.label.as_str(),
+        };
+        let identities = session.identities(&args.identity, &repositories, &purpose)?;
         let readers = opened::open(run, &repositories, &[], &identities)?;
         inside = opened::assets(&readers, &[])?;
         for asset in &inside {

@@ -11,6 +11,7 @@ use strongroom_core::repository::Repository;
 use strongroom_core::repository::state::Verified;
 
 use crate::cli::{IdentityOptions, ReadOptions};
+use crate::custody::Purpose;
 use crate::failure::{Exit, Failure, io};
 use crate::report::{Progress, Report, bytes, duration, rate};
 use crate::runs::{Run, Runs};
@@ -54,7 +55,7 @@ impl VerifyArgs {
     pub(crate) fn latest_l4(identities: &[PathBuf]) -> Self {
         let identity = IdentityOptions {
             identity: identities.to_vec(),
-            passphrase_file: None,
+            ..IdentityOptions::default()
         };
         Self {
             all: false,
@@ -103,7 +104,11 @@ pub(crate) fn run(args: &VerifyArgs, around: &Surroundings) -> Result<Exit, Fail
             .unwrap_or_else(|| Failure::usage("no backup")));
     }
     let identities = if level > Level::L1 {
-        around.identities(&args.identity)?
+        let purpose = Purpose {
+            command: "verify",
+            target: if args.all { "all" } else { &args.label },
+        };
+        session.identities(&args.identity, &repositories, &purpose)?
     } else {
         Vec::new()
     };

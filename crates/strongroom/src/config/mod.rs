@@ -7,6 +7,7 @@
 mod asset;
 mod error;
 mod location;
+mod operator;
 mod parse;
 mod place;
 mod recipient;
@@ -33,7 +34,10 @@ use strongroom_core::plan::expire::Retention;
 use strongroom_core::source::Class;
 use strongroom_core::source::server::OtherServer;
 
+use crate::approval::OperatorKey;
+
 pub(crate) use error::{ConfigErrors, LoadError};
+pub(crate) use parse::is_valid_name;
 pub(crate) use recipient::{RecipientError, parse_recipient};
 pub(crate) use template::{parse_repository_argument, template};
 
@@ -41,6 +45,9 @@ pub(crate) use template::{parse_repository_argument, template};
 pub(crate) const VERSION: i64 = 1;
 /// How many days an epoch lasts when a repository does not say.
 pub(crate) const EPOCH_DAYS_DEFAULT: u32 = 14;
+
+/// After how many days a share is to be rehearsed again when nothing else is said.
+pub(crate) const REHEARSAL_DAYS_DEFAULT: u32 = 180;
 
 /// A configuration without contradictions; all paths are absolute.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,12 +60,27 @@ pub(crate) struct Config {
     pub(crate) deployment: Deployment,
     /// What this host writes with.
     pub(crate) writer: Writer,
+    /// What is expected of custodians.
+    pub(crate) custody: CustodyConfig,
     /// The repositories that backups go to, by name; at least one.
     pub(crate) repositories: BTreeMap<String, RepositoryConfig>,
     /// Copies of them, by name; no backup is ever written there.
     pub(crate) copies: BTreeMap<String, RepositoryConfig>,
     /// The assets in the order of the file; at least one.
     pub(crate) assets: Vec<AssetConfig>,
+    /// Who must approve restores, exports and expiries; nobody when it is not said.
+    pub(crate) approvals: Option<Approvals>,
+}
+
+/// Dual control: `approvals` in `[deployment]`, and the `[operator.NAME]` tables.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Approvals {
+    /// How many operators must sign a plan; at least one, at most all.
+    pub(crate) needed: u32,
+    /// For how many hours a plan holds.
+    pub(crate) plan_hours: u32,
+    /// The operators' keys by their names, no two the same.
+    pub(crate) operators: BTreeMap<String, OperatorKey>,
 }
 
 /// The `[deployment]` table.
@@ -68,6 +90,13 @@ pub(crate) struct Deployment {
     pub(crate) name: String,
     /// In which hours and days retention counts.
     pub(crate) time_zone: TimeZone,
+}
+
+/// The `[custody]` table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct CustodyConfig {
+    /// After how many days a share that was not rehearsed is reported, 1 to 3650.
+    pub(crate) rehearsal_days: u32,
 }
 
 /// The `[writer]` table.

@@ -15,14 +15,19 @@ use super::repository::{self, ParsedRepository};
 use super::section::Section;
 use super::suggest::did_you_mean;
 use super::syntax::report_syntax;
-use super::{Deployment, EPOCH_DAYS_DEFAULT, VERSION, Writer, retention};
+use super::{
+    Approvals, CustodyConfig, Deployment, EPOCH_DAYS_DEFAULT, REHEARSAL_DAYS_DEFAULT, VERSION,
+    Writer, operator, retention,
+};
 
 /// What the tables say, each on its own. `None` stands for what was missing or refused, and reported.
 pub(super) struct Parsed {
     pub(super) deployment: Option<Deployment>,
     pub(super) writer: Option<Writer>,
+    pub(super) custody: CustodyConfig,
     pub(super) repositories: Vec<ParsedRepository>,
     pub(super) assets: Vec<ParsedAsset>,
+    pub(super) approvals: Option<Approvals>,
 }
 
 /// Reads the tables; `None` when the text is not TOML, or not of this version.
@@ -38,8 +43,10 @@ pub(super) fn parse(problems: &Problems<'_>, directory: &Path) -> Option<Parsed>
     {
         return None;
     }
-    let deployment = deployment(&root, problems);
+    let (deployment, rule) = deployment(&root, problems);
+    let approvals = operator::read(&root, rule, problems);
     let writer = writer(&root, problems, directory);
+    let custody = custody(&root, problems);
     let tables = root.tables("repository");
     let epoch_days = |original: &str| {
         let found = tables.iter().find(|(_, name, _, _)| *name == original);
@@ -50,6 +57,7 @@ pub(super) fn parse(problems: &Problems<'_>, directory: &Path) -> Option<Parsed>
     let parsed = Parsed {
         deployment,
         writer,
+        custody,
         repositories: tables
             .iter()
             .cloned()
@@ -70,6 +78,7 @@ pub(super) fn parse(problems: &Problems<'_>, directory: &Path) -> Option<Parsed>
                 asset::read(section, name, directory)
             })
             .collect(),
+        approvals,
     };
     root.finish();
     Some(parsed)
@@ -93,17 +102,23 @@ fn supported(root: &Section<'_, '_>, version: &Spanned<i64>) -> bool {
     (1..=VERSION).contains(&number)
 }
 
-fn deployment(root: &Section<'_, '_>, problems: &Problems<'_>) -> Option<Deployment> {
+fn deployment(
+    root: &Section<'_, '_>,
+    problems: &Problems<'_>,
+) -> (Option<Deployment>, operator::Rule) {
     let hint = "Begin the file with [deployment] and name = \"example-ca\".";
-    let section = required_section(root, "deployment", hint, problems)?;
+    let Some(section) = required_section(root, "deployment", hint, problems) else {
+        return (None, operator::Rule::default());
+    };
     let name = section.required("name", "Give the protected installation a name.");
     if let Some(name) = &name {
         check_name(&section, &name.span(), name.get_ref());
     }
     let time_zone = retention::time_zone(&section).unwrap_or(TimeZone::UTC);
+    let rule = operator::Rule::read(&section);
     section.finish();
-    let name = name?.into_inner();
-    Some(Deployment { name, time_zone })
+    let name = name.map(Spanned::into_inner);
+    (name.map(|name| Deployment { name, time_zone }), rule)
 }
 
 fn writer(root: &Section<'_, '_>, problems: &Problems<'_>, directory: &Path) -> Option<Writer> {
@@ -124,6 +139,28 @@ fn writer(root: &Section<'_, '_>, problems: &Problems<'_>, directory: &Path) -> 
         key_file,
         state_dir,
     })
+}
+
+fn custody(root: &Section<'_, '_>, problems: &Problems<'_>) -> CustodyConfig {
+    let mut rehearsal_days = REHEARSAL_DAYS_DEFAULT;
+    if let Some((span, table)) = root.table("custody") {
+        let section = Section::new("[custody]", span, table, problems);
+        if let Some(days) = section.integer("rehearsal_days") {
+            let valid = u32::try_from(*days.get_ref()).ok();
+            match valid.filter(|days| (1..=3650).contains(days)) {
+                Some(days) => rehearsal_days = days,
+                None => section.report(
+                    &days.span(),
+                    format!("\"rehearsal_days\" is {}", days.get_ref()),
+                    format!(
+                        "A share is rehearsed every 1 to 3650 days; {REHEARSAL_DAYS_DEFAULT} if the key is left out."
+                    ),
+                ),
+            }
+        }
+        section.finish();
+    }
+    CustodyConfig { rehearsal_days }
 }
 
 fn required_section<'a, 'i>(
@@ -166,7 +203,7 @@ pub(super) const NAME_HINT: &str =
     "A name is 1 to 64 characters long and made of a-z, 0-9 and \"-\".";
 
 /// Whether a text can name a deployment, a repository or an asset.
-pub(super) fn is_valid_name(name: &str) -> bool {
+pub(crate) fn is_valid_name(name: &str) -> bool {
     (1..=64).contains(&name.len())
         && name
             .bytes()

@@ -55,11 +55,13 @@ pub(super) fn validate(
         directory: directory.to_owned(),
         deployment: parsed.deployment?,
         writer: parsed.writer?,
+        custody: parsed.custody,
         repositories,
         copies: finished,
         assets: assets
             .map(|asset| asset.finish(problems))
             .collect::<Option<_>>()?,
+        approvals: parsed.approvals,
     })
 }
 

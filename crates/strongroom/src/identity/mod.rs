@@ -16,7 +16,7 @@ use strongroom_core::format::seal::BoxedIdentity;
 
 pub(crate) use file::{load, typed};
 pub(crate) use new::new_identity;
-pub(crate) use passphrase::{PassphraseFile, PassphraseSource, Terminal};
+pub(crate) use passphrase::{PassphraseFile, PassphraseSource, Terminal, ask};
 
 /// The identities that were found, and what is not right with their files.
 pub(crate) struct Identities {

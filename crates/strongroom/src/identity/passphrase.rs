@@ -88,7 +88,7 @@ impl PassphraseSource for PassphraseFile {
 }
 
 /// Asks at the terminal for something that is not shown while it is typed.
-pub(super) fn ask(what: &str) -> Result<Zeroizing<String>, IdentityError> {
+pub(crate) fn ask(what: &str) -> Result<Zeroizing<String>, IdentityError> {
     rpassword::prompt_password(format!("Enter {what}: "))
         .map(Zeroizing::new)
         .map_err(|source| IdentityError::NoTerminal {

@@ -18,6 +18,7 @@ use std::process::Command;
 
 use authority::Authority;
 use page::Page;
+use strongroom_testkit::canary;
 
 const PASSPHRASE: &str = "only for the tests of the guide";
 
@@ -42,6 +43,8 @@ const PLAIN: [&str; 16] = [
 ];
 /// What a page without Strongroom needs besides.
 const BY_HAND: [&str; 5] = ["age", "cmp", "install", "openssl", "zstd"];
+/// What operators sign with.
+const APPROVALS: [&str; 2] = ["dirname", "ssh-keygen"];
 
 #[test]
 fn the_pages_can_be_followed() {
@@ -51,6 +54,8 @@ fn the_pages_can_be_followed() {
     let before = authority.content();
     let passphrase = place.join("passphrase");
     authority::write(&passphrase, PASSPHRASE.as_bytes());
+    canary::plant(PASSPHRASE);
+    plant_lines(&authority.key());
 
     let mut names = PLAIN.to_vec();
     let programs = programs(&place.join("bin"), &names);
@@ -106,6 +111,7 @@ fn the_pages_can_be_followed() {
     // age asks for passphrases at a terminal only.
     let opened = place.join("opened.identity");
     authority::open_identity(&identity("keys.identity"), PASSPHRASE, &opened);
+    plant_lines(&opened);
     names.extend(BY_HAND);
     let by_hand = self::programs(&place.join("by-hand-bin"), &names);
     let variables = [
@@ -120,6 +126,31 @@ fn the_pages_can_be_followed() {
 
     let variables = [("STRONGROOM_CONFIG", place.join("etc/strongroom.toml"))];
     run("retention.md", &programs, &variables);
+
+    let with_ssh: Vec<&str> = PLAIN.iter().copied().chain(APPROVALS).collect();
+    let with_ssh = self::programs(&place.join("approvals-bin"), &with_ssh);
+    std::os::unix::fs::symlink(
+        env!("CARGO_BIN_EXE_strongroom"),
+        with_ssh.join("strongroom"),
+    )
+    .expect("a link to the program");
+    // The page asks for approvals, the one after it for none.
+    let config = place.join("etc/with-approvals.toml");
+    std::fs::copy(place.join("etc/strongroom.toml"), &config).expect("copies");
+    let variables = [
+        ("STRONGROOM_CONFIG", config),
+        ("KEYS_IDENTITY", identity("keys.identity")),
+        ("PLANS", place.join("plans")),
+    ];
+    run("approvals.md", &with_ssh, &variables);
+
+    let variables = [
+        ("STRONGROOM_CONFIG", place.join("etc/strongroom.toml")),
+        ("KEYS_IDENTITY", identity("keys.identity")),
+        ("CEREMONY", place.join("ceremony")),
+        ("LOOK", place.join("look-with-shares")),
+    ];
+    run("custody.md", &programs, &variables);
 }
 
 #[test]
@@ -175,6 +206,13 @@ fn the_reference_of_the_commands_is_that_of_the_program() {
 fn every_link_of_the_documentation_leads_somewhere() {
     let broken = page::broken_links();
     assert!(broken.is_empty(), "\n{}\n", broken.join("\n"));
+}
+
+/// Plants the lines of a file with a key.
+fn plant_lines(file: &Path) {
+    let text = std::fs::read_to_string(file).expect("a key");
+    let lines = text.lines().filter(|line| !line.starts_with(['#', '-']));
+    lines.filter(|line| line.len() > 30).for_each(canary::plant);
 }
 
 /// A directory with links to these programs and no others.

@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use strongroom_testkit::canary;
+
 /// A page with its blocks of one language: the line that each begins at, and its text.
 pub(crate) struct Page {
     name: String,
@@ -62,6 +64,8 @@ impl Page {
             let _ = writeln!(script, "printf '\\036%s\\n' {line}\n{block}");
         }
         let output = command.arg("-c").arg(&script).output().expect("bash");
+        let what = format!("docs/guide/{}", self.name);
+        canary::printed(&what, &[&output.stdout, &output.stderr]);
         let text = String::from_utf8_lossy(&output.stdout);
         let reached = text.rsplit('\u{1e}').next().unwrap_or_default();
         assert!(

@@ -8,6 +8,7 @@ use std::sync::Mutex;
 
 use rusqlite::Connection;
 use serde_json::Value;
+use strongroom_testkit::canary;
 use tempfile::TempDir;
 
 /// The program under test.
@@ -257,10 +258,14 @@ paths = ["{root}/ca/private/token"]
             secrets.extend(lines.filter(is_secret).map(str::to_owned));
         }
         assert!(secrets.len() >= 6, "the canaries are planted");
+        for secret in &secrets {
+            plant(secret);
+        }
         *self.secrets.lock().expect("no panic") = secrets;
     }
 
     pub(crate) fn learn_secret(&self, secret: &str) {
+        plant(secret);
         self.secrets
             .lock()
             .expect("no panic")
@@ -302,6 +307,9 @@ paths = ["{root}/ca/private/token"]
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         };
+        let (stdout, stderr) = (&output.stdout, &output.stderr);
+        let arguments: Vec<_> = command.get_args().collect();
+        canary::printed(&format!("{arguments:?}"), &[stdout, stderr]);
         for secret in &*self.secrets.lock().expect("no panic") {
             assert!(!outcome.has(secret), "a secret was printed by {command:?}");
         }
@@ -356,6 +364,13 @@ paths = ["{root}/ca/private/token"]
             }
         }
         found
+    }
+}
+
+/// Plants a secret for the search over everything; a short one would be found there by chance.
+fn plant(secret: &str) {
+    if secret.len() >= canary::LENGTH_MIN {
+        canary::plant(secret);
     }
 }
 

@@ -7,8 +7,11 @@
     reason = "tests start programs, write files and wait for the moment of a kill"
 )]
 
+mod approvals;
 mod commands;
 mod copies;
+mod core_dumps;
+mod custody;
 mod expire;
 mod faults;
 mod fixture;

@@ -1,5 +1,6 @@
 //! What is read, and every refusal with its line and its hint.
 
+mod operators;
 mod servers;
 mod storages;
 

@@ -1,0 +1,38 @@
+//! `strongroom custody combine`: gives a share to a command that waits at a socket.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::json;
+
+use crate::cli::PlainIdentityOptions;
+use crate::custody::{give, keep_out_of_core_dumps, read_file, typed};
+use crate::failure::{Exit, Failure};
+use crate::session::Surroundings;
+
+/// Arguments of `custody combine`.
+#[derive(Args)]
+pub(crate) struct CombineArgs {
+    /// The socket of the waiting command
+    #[arg(long, value_name = "PATH")]
+    socket: PathBuf,
+    /// The share; without it, it is asked for at the terminal
+    #[arg(long, value_name = "FILE")]
+    share: Option<PathBuf>,
+    #[command(flatten)]
+    identity: PlainIdentityOptions,
+}
+
+pub(crate) fn run(args: &CombineArgs, around: &Surroundings) -> Result<Exit, Failure> {
+    keep_out_of_core_dumps();
+    let text = match &args.share {
+        Some(path) => read_file(path, &around.custodian_identities(&args.identity)?)?,
+        None => typed("your share")?,
+    };
+    let said = give(&args.socket, &text)?;
+    around.report.answer(&said);
+    around.report.document(json!({
+        "accepted": true, "set": text.share.set(), "index": text.share.index(), "message": said,
+    }));
+    Ok(Exit::Done)
+}
