@@ -412,6 +412,8 @@ fn source(asset: &AssetConfig) -> Box<dyn Source> {
             paths,
             exclude,
             certificate,
+            key_password_file,
+            ..
         } => Box::new(FilesSource::new(FilesSettings {
             paths: paths
                 .iter()
@@ -419,6 +421,7 @@ fn source(asset: &AssetConfig) -> Box<dyn Source> {
                 .collect(),
             exclude: exclude.clone(),
             certificate: certificate.clone(),
+            key_password_file: key_password_file.clone(),
             class: asset.class,
         })),
         Settings::Sqlite { path, newest } => Box::new(SqliteSource::new(SqliteSettings {

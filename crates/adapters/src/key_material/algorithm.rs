@@ -114,6 +114,14 @@ const NAMES: [(ObjectIdentifier, &str); 31] = [
     (oid("1.3.36.3.3.2.8.1.1.13"), "brainpoolP512r1"),
 ];
 
+impl Curve {
+    /// Its identifier.
+    pub(super) fn oid(self) -> ObjectIdentifier {
+        let found = CURVES.iter().find(|(_, curve)| *curve == self);
+        found.expect("every curve is listed").0
+    }
+}
+
 impl Algorithm {
     /// Names the algorithm of an identifier; `public_key` is the bit string of a `SubjectPublicKeyInfo`, which says how long
     /// an RSA key is.
@@ -184,11 +192,23 @@ impl fmt::Display for Algorithm {
     }
 }
 
+/// The length of the modulus of an `RSAPrivateKey` (RFC 8017, A.1.2).
+pub(super) fn rsa_private_bits(private_key: &[u8]) -> Option<usize> {
+    let mut reader = SliceReader::new(private_key).ok()?;
+    Header::decode(&mut reader).ok()?;
+    u8::decode(&mut reader).ok()?;
+    modulus_bits(&mut reader)
+}
+
 /// The length of the modulus of an `RSAPublicKey` (RFC 8017, A.1.1).
 fn rsa_bits(public_key: &[u8]) -> Option<usize> {
     let mut reader = SliceReader::new(public_key).ok()?;
     Header::decode(&mut reader).ok()?;
-    let modulus = UintRef::decode(&mut reader).ok()?;
+    modulus_bits(&mut reader)
+}
+
+fn modulus_bits(reader: &mut SliceReader<'_>) -> Option<usize> {
+    let modulus = UintRef::decode(reader).ok()?;
     let first = modulus.as_bytes().first()?;
     Some(modulus.as_bytes().len() * 8 - first.leading_zeros() as usize)
 }

@@ -5,16 +5,15 @@ use der::{Decode as _, Encode as _, Header, Reader as _, SliceReader};
 use jiff::Timestamp;
 use strongroom_core::format::Digest;
 use x509_cert::certificate::{CertificateInner, Raw};
-use x509_cert::ext::pkix::{AuthorityKeyIdentifier, BasicConstraints, SubjectKeyIdentifier};
+use x509_cert::ext::pkix::{BasicConstraints, SubjectKeyIdentifier};
 use x509_cert::spki::AlgorithmIdentifierOwned;
 use x509_cert::time::Time;
-use zeroize::Zeroizing;
 
 use super::public_key::Hash;
 use super::{KeyMaterialError, PemBlocks, PublicKey, Scheme};
 
 /// How certificates are called in PEM (RFC 7468, section 5).
-const LABELS: [&[u8]; 2] = [b"CERTIFICATE", b"X509 CERTIFICATE"];
+pub(super) const LABELS: [&[u8]; 2] = [b"CERTIFICATE", b"X509 CERTIFICATE"];
 
 /// A certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,8 +34,6 @@ pub(crate) struct Certificate {
     pub(crate) sha256: Digest,
     /// How its issuer calls the key.
     subject_key_id: Option<Vec<u8>>,
-    /// How the issuer's key is called.
-    authority_key_id: Option<Vec<u8>>,
     /// What is signed.
     signed: Vec<u8>,
     scheme: Option<Scheme>,
@@ -52,18 +49,6 @@ pub(crate) enum Issued {
     No,
     /// Nobody here can tell: the algorithm of the signature is not one of ours.
     Unknown,
-}
-
-/// What may be certificates in DER: the blocks of a PEM file, or the whole file where it has none.
-pub(crate) fn certificate_blocks(bytes: &[u8]) -> Vec<Zeroizing<Vec<u8>>> {
-    let mut blocks = PemBlocks(bytes).peekable();
-    if blocks.peek().is_none() {
-        return vec![Zeroizing::new(bytes.to_vec())];
-    }
-    blocks
-        .filter(|block| LABELS.contains(&block.label))
-        .filter_map(|block| block.decode().ok())
-        .collect()
 }
 
 impl Certificate {
@@ -82,11 +67,6 @@ impl Certificate {
             CertificateInner::from_der(der).map_err(KeyMaterialError::NoCertificate)?;
         let inner = parsed.tbs_certificate();
         let spki = inner.subject_public_key_info().to_der();
-        let authority = inner.get_extension::<AuthorityKeyIdentifier>();
-        let authority = authority
-            .ok()
-            .flatten()
-            .and_then(|(_, id)| id.key_identifier);
         let own = inner.get_extension::<SubjectKeyIdentifier>().ok().flatten();
         let constraints = inner.get_extension::<BasicConstraints>().ok().flatten();
         Ok(Self {
@@ -98,7 +78,6 @@ impl Certificate {
             public_key: PublicKey::from_spki_der(&spki.map_err(KeyMaterialError::PublicKey)?)?,
             sha256: Digest::of(der),
             subject_key_id: own.map(|(_, id)| id.0.as_bytes().to_vec()),
-            authority_key_id: authority.map(|id| id.as_bytes().to_vec()),
             signed: first_part(der).map_err(KeyMaterialError::NoCertificate)?,
             scheme: scheme(parsed.signature_algorithm()),
             signature: parsed.signature().raw_bytes().to_vec(),
@@ -106,6 +85,7 @@ impl Certificate {
     }
 
     /// How its issuer calls the key (`CKA_ID` of many tokens).
+    #[cfg_attr(not(test), expect(dead_code, reason = "for keys in tokens"))]
     pub(crate) fn subject_key_id(&self) -> Option<&[u8]> {
         self.subject_key_id.as_deref()
     }
@@ -113,12 +93,6 @@ impl Certificate {
     /// Whether it names itself as its issuer.
     pub(crate) fn is_self_issued(&self) -> bool {
         self.subject == self.issuer
-    }
-
-    /// Whether another certificate is the one that it names as its issuer, going by name and key identifier.
-    pub(crate) fn names_as_issuer(&self, other: &Self) -> bool {
-        let ids = (&self.authority_key_id, &other.subject_key_id);
-        self.issuer == other.subject && !matches!(ids, (Some(named), Some(own)) if named != own)
     }
 
     /// Whether the key of another certificate signed this one.

@@ -1,30 +1,33 @@
 //! Keys and certificates: what they are, and whether one belongs to the other.
 //!
-//! - [`pem`] finds blocks of PEM, [`algorithm`] names what signs.
-//! - [`public_key`] verifies, [`private_key`] signs a nonce, [`certificate`] says whose key it is and who vouches for it.
+//! - [`look`] finds out what a file holds: [`pem`] blocks, keys in the clear or under a [`password`], of [`openssh`], in
+//!   [`pkcs12`], in a Java [`keystore`].
+//! - [`algorithm`] names what signs, [`private_key`] signs a nonce, [`public_key`] verifies, [`certificate`] says whose key it is and
+//!   who vouches for it.
 //!
 //! Bytes in, answers out: no files, no clock, no prompts. Bytes of private keys are wiped when they are dropped and appear in
-//! no error.
-
-#![cfg_attr(
-    not(test),
-    expect(
-        dead_code,
-        unused_imports,
-        reason = "tokens and chains will ask for the rest"
-    )
-)]
+//! no error; only what the library for PKCS#12 makes of them while it reads is out of reach.
 
 mod algorithm;
 mod certificate;
+mod keystore;
+mod look;
+mod openssh;
+mod password;
 mod pem;
+mod pkcs12;
 mod private_key;
 mod public_key;
 
-pub(crate) use certificate::{Certificate, Issued, certificate_blocks};
+pub(crate) use certificate::{Certificate, Issued};
+pub(crate) use keystore::Keystore;
+pub(crate) use look::{Key, State, look};
+pub(crate) use password::Password;
 pub(crate) use pem::{PemBlock, PemBlocks, find};
 pub(crate) use private_key::{PrivateKey, SignedNonce};
-pub(crate) use public_key::{Hash, PublicKey, Scheme};
+#[cfg_attr(not(test), expect(unused_imports, reason = "for keys in tokens"))]
+pub(crate) use public_key::Hash;
+pub(crate) use public_key::{PublicKey, Scheme};
 
 #[cfg(test)]
 mod tests;
@@ -36,6 +39,12 @@ pub(crate) enum KeyMaterialError {
     /// The text between the lines of a PEM block is no base64, or its end is missing.
     #[error("its PEM is damaged")]
     Pem,
+    /// There are fewer bytes than it says.
+    #[error("it is cut off")]
+    Truncated,
+    /// There are more bytes than it says.
+    #[error("bytes follow it that are not part of it")]
+    Trailing,
     /// Not a certificate.
     #[error("it is no certificate: {0}")]
     NoCertificate(der::Error),
@@ -43,15 +52,38 @@ pub(crate) enum KeyMaterialError {
     #[error("its public key is damaged: {0}")]
     PublicKey(der::Error),
     /// Not the private key that it says it is.
-    #[error("it is damaged, or not RSA from 2048 bits, ECDSA on P-256, P-384 or P-521, or Ed25519")]
+    #[error("it is damaged")]
     PrivateKey,
-    /// The block of PEM is of another format.
-    #[error("its format is not PKCS#8, PKCS#1 or SEC1")]
-    Format,
-    /// Nobody here has its password.
-    #[error("it is encrypted")]
-    Encrypted,
+    /// A key of an algorithm that cannot sign here.
+    #[error("it is {0}, which cannot sign here")]
+    Unprovable(String),
+    /// A key whose state changes with each signature.
+    #[error("it is {0}, whose state must not be copied (NIST SP 800-208)")]
+    Stateful(String),
     /// The library would not sign.
     #[error("it did not sign")]
     Signing,
+}
+
+/// Why an encrypted key stays closed.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub(crate) enum Closed {
+    /// Nobody here has its password.
+    #[error("it is encrypted")]
+    NoPassword,
+    /// The password is another one, or the key is damaged, which looks the same.
+    #[error("the password does not open it")]
+    WrongPassword,
+    /// PKCS#12 takes text.
+    #[error("the password is not UTF-8 text, which PKCS#12 needs")]
+    NoText,
+    /// It would take minutes, or gigabytes.
+    #[error("it is encrypted, and its password is hashed more often than is tried here")]
+    Costly,
+    /// The encryption is none that is read here.
+    #[error("it is encrypted with {0}, which is not opened here")]
+    Method(String),
+    /// The file is in a form that is not read here.
+    #[error("it is in a form that is not read here ({0})")]
+    Unread(String),
 }

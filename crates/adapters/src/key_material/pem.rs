@@ -31,7 +31,10 @@ impl<'a> Iterator for PemBlocks<'a> {
         let rest = &rest[label_end + DASHES.len()..];
         let end = find(rest, END);
         let body = &rest[..end.unwrap_or(rest.len())];
-        let has_end = end.is_some_and(|end| rest[end + END.len()..].starts_with(label));
+        let after = end.map(|end| &rest[end + END.len()..]);
+        let has_end = after
+            .and_then(|after| after.strip_prefix(label))
+            .is_some_and(|after| after.starts_with(DASHES));
         self.0 = &rest[body.len()..];
         Some(PemBlock {
             label,
@@ -47,15 +50,30 @@ impl PemBlock<'_> {
         self.label.ends_with(b"PRIVATE KEY")
     }
 
-    /// PKCS#8 says so in its label, older formats in a header.
-    pub(crate) fn is_encrypted(&self) -> bool {
-        self.label == b"ENCRYPTED PRIVATE KEY" || find(self.body, b"ENCRYPTED").is_some()
+    /// Whether a header says that it is encrypted as RFC 1421 has it.
+    pub(crate) fn has_old_encryption(&self) -> bool {
+        // A comma is no letter of base64.
+        find(self.body, b"4,ENCRYPTED").is_some()
+    }
+
+    /// What follows the headers.
+    fn text(&self) -> &[u8] {
+        let headers = self.body.contains(&b':');
+        let end = [b"\n\n".as_slice(), b"\r\n\r\n"].map(|end| (find(self.body, end), end.len()));
+        match end.into_iter().find(|(at, _)| headers && at.is_some()) {
+            Some((Some(at), length)) => &self.body[at + length..],
+            _ => self.body,
+        }
     }
 
     /// The bytes, in memory that is wiped.
     pub(crate) fn decode(&self) -> Result<Zeroizing<Vec<u8>>, KeyMaterialError> {
         let mut text = Zeroizing::new(Vec::with_capacity(self.body.len()));
-        text.extend(self.body.iter().filter(|byte| !byte.is_ascii_whitespace()));
+        text.extend(
+            self.text()
+                .iter()
+                .filter(|byte| !byte.is_ascii_whitespace()),
+        );
         let mut bytes = Zeroizing::new(vec![0; text.len()]);
         let length = BASE64
             .decode_slice(&text, &mut bytes)

@@ -5,13 +5,12 @@ use aws_lc_rs::error::Unspecified;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature as library;
 use aws_lc_rs::signature::{EcdsaKeyPair, Ed25519KeyPair, KeyPair as _, PqdsaKeyPair, RsaKeyPair};
-use der::asn1::OctetStringRef;
-use der::{Any, Decode as _, Header, SliceReader, Tag};
+use der::asn1::{ContextSpecific, OctetStringRef};
+use der::{Any, AnyRef, Decode as _, Header, SliceReader, Tag, TagNumber};
 use strongroom_core::format::id;
 use x509_cert::spki::AlgorithmIdentifierRef;
 
 use super::algorithm::{self, Algorithm, Curve, MlDsa};
-use super::pem::PemBlock;
 use super::public_key::Hash;
 use super::{KeyMaterialError, PublicKey, Scheme};
 
@@ -37,38 +36,24 @@ enum Signer {
 }
 
 impl PrivateKey {
-    /// Reads a block of PEM, if it is in the clear.
-    pub(crate) fn from_pem(block: &PemBlock<'_>) -> Result<Self, KeyMaterialError> {
-        if block.is_encrypted() {
-            return Err(KeyMaterialError::Encrypted);
-        }
-        let der = block.decode()?;
-        match block.label {
-            b"PRIVATE KEY" => Self::from_pkcs8(&der),
-            b"RSA PRIVATE KEY" => Self::from_pkcs1(&der),
-            b"EC PRIVATE KEY" => Self::from_sec1(&der),
-            _ => Err(KeyMaterialError::Format),
-        }
-    }
-
     /// Reads `PrivateKeyInfo` (RFC 5208) or `OneAsymmetricKey` (RFC 5958).
     pub(crate) fn from_pkcs8(der: &[u8]) -> Result<Self, KeyMaterialError> {
-        let (identifier, inner) = Pkcs8::parts(der).ok_or(KeyMaterialError::PrivateKey)?;
+        let (identifier, inner) = pkcs8_parts(der).ok_or(KeyMaterialError::PrivateKey)?;
         // Without the public key nobody knows yet how long a modulus is.
         match Algorithm::of(&identifier, &[]) {
             Algorithm::Other(algorithm::RSA, _) => {
+                short_or_long(inner)?;
                 Self::rsa(RsaKeyPair::from_pkcs8(der).ok(), Signer::Rsa)
             }
             Algorithm::Other(algorithm::RSA_PSS, _) => {
+                short_or_long(inner)?;
                 let key = Self::rsa(RsaKeyPair::from_der(inner).ok(), Signer::RsaPss)?;
                 key.with_parameters(&identifier)
             }
             Algorithm::Ecdsa(curve) => Self::ecdsa(der, curve),
             Algorithm::Ed25519 => {
                 let key = Ed25519KeyPair::from_pkcs8_maybe_unchecked(der).ok();
-                let key = key.ok_or(KeyMaterialError::PrivateKey)?;
-                let public = key.public_key().as_der();
-                Self::new(public, Signer::Ed25519(key))
+                Self::from_ed25519(key.ok_or(KeyMaterialError::PrivateKey)?)
             }
             Algorithm::MlDsa(set) => {
                 let set = match set {
@@ -81,22 +66,49 @@ impl PrivateKey {
                 let public = key.public_key().as_der();
                 Self::new(public, Signer::MlDsa(key))
             }
-            _ => Err(KeyMaterialError::PrivateKey),
+            other if other.is_stateful() => Err(KeyMaterialError::Stateful(other.to_string())),
+            other => Err(KeyMaterialError::Unprovable(other.to_string())),
         }
     }
 
     /// Reads `RSAPrivateKey` (RFC 8017, A.1.2).
     pub(crate) fn from_pkcs1(der: &[u8]) -> Result<Self, KeyMaterialError> {
+        short_or_long(der)?;
         Self::rsa(RsaKeyPair::from_der(der).ok(), Signer::Rsa)
     }
 
     /// Reads `ECPrivateKey` (RFC 5915).
     pub(crate) fn from_sec1(der: &[u8]) -> Result<Self, KeyMaterialError> {
-        let curves = [Curve::P256, Curve::P384, Curve::P521];
-        curves
-            .into_iter()
-            .find_map(|curve| Self::ecdsa(der, curve).ok())
-            .ok_or(KeyMaterialError::PrivateKey)
+        match sec1_curve(der) {
+            Some(Algorithm::Ecdsa(curve)) => Self::ecdsa(der, curve),
+            // Taken out of PKCS#8, where the curve stands outside: the length tells.
+            Some(Algorithm::Other(_, None)) => [Curve::P256, Curve::P384, Curve::P521]
+                .into_iter()
+                .find_map(|curve| Self::ecdsa(der, curve).ok())
+                .ok_or_else(|| {
+                    let unnamed = Algorithm::Other(algorithm::EC, None);
+                    KeyMaterialError::Unprovable(unnamed.to_string())
+                }),
+            Some(other) => Err(KeyMaterialError::Unprovable(other.to_string())),
+            None => Err(KeyMaterialError::PrivateKey),
+        }
+    }
+
+    /// A key of the library.
+    pub(super) fn from_ed25519(key: Ed25519KeyPair) -> Result<Self, KeyMaterialError> {
+        let public = key.public_key().as_der();
+        Self::new(public, Signer::Ed25519(key))
+    }
+
+    /// A key of the library, which signs with the digest as long as its curve.
+    pub(super) fn from_ecdsa(key: EcdsaKeyPair, curve: Curve) -> Result<Self, KeyMaterialError> {
+        let hash = match curve {
+            Curve::P256 => Hash::Sha256,
+            Curve::P384 => Hash::Sha384,
+            Curve::P521 => Hash::Sha512,
+        };
+        let public = key.public_key().as_der();
+        Self::new(public, Signer::Ecdsa(key, hash))
     }
 
     /// Its other half.
@@ -159,15 +171,13 @@ impl PrivateKey {
 
     /// Takes PKCS#8 or SEC 1.
     fn ecdsa(der: &[u8], curve: Curve) -> Result<Self, KeyMaterialError> {
-        let (scheme, hash) = match curve {
-            Curve::P256 => (&library::ECDSA_P256_SHA256_ASN1_SIGNING, Hash::Sha256),
-            Curve::P384 => (&library::ECDSA_P384_SHA384_ASN1_SIGNING, Hash::Sha384),
-            Curve::P521 => (&library::ECDSA_P521_SHA512_ASN1_SIGNING, Hash::Sha512),
+        let scheme = match curve {
+            Curve::P256 => &library::ECDSA_P256_SHA256_ASN1_SIGNING,
+            Curve::P384 => &library::ECDSA_P384_SHA384_ASN1_SIGNING,
+            Curve::P521 => &library::ECDSA_P521_SHA512_ASN1_SIGNING,
         };
         let key = EcdsaKeyPair::from_private_key_der(scheme, der).ok();
-        let key = key.ok_or(KeyMaterialError::PrivateKey)?;
-        let public = key.public_key().as_der();
-        Self::new(public, Signer::Ecdsa(key, hash))
+        Self::from_ecdsa(key.ok_or(KeyMaterialError::PrivateKey)?, curve)
     }
 
     fn new(
@@ -191,20 +201,41 @@ impl PrivateKey {
 }
 
 /// The algorithm and the octets of a `PrivateKeyInfo`; what follows them is not looked at.
-pub(super) struct Pkcs8;
+fn pkcs8_parts(der: &[u8]) -> Option<(AlgorithmIdentifierRef<'_>, &[u8])> {
+    let mut reader = sequence(der)?;
+    let version = u8::decode(&mut reader).ok()?;
+    let identifier = AlgorithmIdentifierRef::decode(&mut reader).ok()?;
+    let inner = <&OctetStringRef>::decode(&mut reader).ok()?;
+    (version <= 1).then_some((identifier, inner.as_bytes()))
+}
 
-impl Pkcs8 {
-    pub(super) fn parts(der: &[u8]) -> Option<(AlgorithmIdentifierRef<'_>, &[u8])> {
-        let mut reader = SliceReader::new(der).ok()?;
-        let header = Header::decode(&mut reader).ok()?;
-        if header.tag() != Tag::Sequence {
-            return None;
-        }
-        u8::decode(&mut reader)
-            .ok()
-            .filter(|version| *version <= 1)?;
-        let identifier = AlgorithmIdentifierRef::decode(&mut reader).ok()?;
-        let inner = <&OctetStringRef>::decode(&mut reader).ok()?;
-        Some((identifier, inner.as_bytes()))
+/// The curve of an `ECPrivateKey` (RFC 5915).
+fn sec1_curve(der: &[u8]) -> Option<Algorithm> {
+    let mut reader = sequence(der)?;
+    u8::decode(&mut reader).ok()?;
+    <&OctetStringRef>::decode(&mut reader).ok()?;
+    let parameters = ContextSpecific::<AnyRef<'_>>::decode_explicit(&mut reader, TagNumber(0));
+    let parameters = parameters.ok()?.map(|parameters| parameters.value);
+    let oid = algorithm::EC;
+    Some(Algorithm::of(
+        &AlgorithmIdentifierRef { oid, parameters },
+        &[],
+    ))
+}
+
+/// What is in a sequence.
+fn sequence(der: &[u8]) -> Option<SliceReader<'_>> {
+    let mut reader = SliceReader::new(der).ok()?;
+    let header = Header::decode(&mut reader).ok()?;
+    (header.tag() == Tag::Sequence).then_some(reader)
+}
+
+/// Refuses RSA keys that the library refuses for their length alone.
+fn short_or_long(pkcs1: &[u8]) -> Result<(), KeyMaterialError> {
+    match algorithm::rsa_private_bits(pkcs1) {
+        Some(bits) if !(2048..=8192).contains(&bits) => Err(KeyMaterialError::Unprovable(
+            Algorithm::Rsa { bits }.to_string(),
+        )),
+        _ => Ok(()),
     }
 }

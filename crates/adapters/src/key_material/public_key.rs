@@ -39,6 +39,7 @@ pub(crate) enum Scheme {
     /// `ECDSA-Sig-Value` in DER (RFC 3279, 2.2.3), as in certificates.
     EcdsaDer(Hash),
     /// r and s one after the other, each as long as the order of the curve, as PKCS#11 gives them (3.0, 2.3.1); `CKM_ECDSA_SHA256`.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for keys in tokens"))]
     EcdsaRaw(Hash),
     /// RFC 8032; `CKM_EDDSA`.
     Ed25519,
@@ -70,6 +71,7 @@ impl PublicKey {
 
     /// A key on a curve: its parameters in DER and its point, as `CKA_EC_PARAMS` and `CKA_EC_POINT` hold them; the point may
     /// be wrapped into an octet string or not, as tokens differ there.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for keys in tokens"))]
     pub(crate) fn from_ec(parameters: &[u8], point: &[u8]) -> Result<Self, KeyMaterialError> {
         let point = <&OctetStringRef>::from_der(point).map_or(point, OctetStringRef::as_bytes);
         let parameters = Any::from_der(parameters).map_err(KeyMaterialError::PublicKey)?;
@@ -79,9 +81,20 @@ impl PublicKey {
             .is_ok_and(|id| id == algorithm::ED25519)
             || parameters.value() == b"edwards25519";
         if is_edwards {
-            return Self::from_parts(algorithm::ED25519, None, point);
+            return Self::from_ed25519(point);
         }
         Self::from_parts(algorithm::EC, Some(parameters), point)
+    }
+
+    /// An Ed25519 key from its 32 bytes.
+    pub(crate) fn from_ed25519(bytes: &[u8]) -> Result<Self, KeyMaterialError> {
+        Self::from_parts(algorithm::ED25519, None, bytes)
+    }
+
+    /// A key on a curve from its point, uncompressed.
+    pub(crate) fn from_point(curve: Curve, point: &[u8]) -> Result<Self, KeyMaterialError> {
+        let oid = Any::encode_from(&curve.oid()).map_err(KeyMaterialError::PublicKey)?;
+        Self::from_parts(algorithm::EC, Some(oid), point)
     }
 
     /// A key from its algorithm and the bit string.

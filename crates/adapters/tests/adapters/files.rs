@@ -610,3 +610,112 @@ fn what_a_restore_keeps_until_its_sign_off_is_never_captured() {
         assert!(sink.find(place.path("etc/ca.toml")).is_some());
     }
 }
+
+#[test]
+fn an_encrypted_key_is_proved_with_its_password_file() {
+    let (place, mut settings) = key_place();
+    let program = |arguments: &[&str]| {
+        let status = std::process::Command::new("openssl")
+            .args(arguments)
+            .status();
+        assert!(status.expect("openssl").success(), "{arguments:?}");
+    };
+    let key = place.path("ca/ca.key");
+    let password = place.write("pass", b"correct horse\n");
+    let (plain, pass) = (place.path("plain"), format!("file:{}", password.display()));
+    std::fs::rename(&key, &plain).expect("renames");
+    let text = |path: &Path| path.to_str().expect("text").to_owned();
+    program(&[
+        "pkcs8",
+        "-topk8",
+        "-in",
+        &text(&plain),
+        "-out",
+        &text(&key),
+        "-passout",
+        &pass,
+    ]);
+    let (unproved, _) = capture(settings.clone(), RecordingSink::new());
+    assert_eq!(unproved.problems, [""; 0]);
+    assert_one(&unproved.notes, "key_password_file");
+    assert_eq!(unproved.facts["key"]["proved"], false);
+
+    settings.key_password_file = Some(password.clone());
+    let (complete, sink) = capture(settings.clone(), RecordingSink::new());
+    assert_complete(&complete);
+    assert_eq!(complete.facts["key"]["proved"], true);
+    let listed = &complete.facts["private_keys"][0];
+    assert_eq!(listed["encrypted"], true);
+    assert_eq!(listed["spki_sha256"], complete.facts["key"]["spki_sha256"]);
+    let proof = prove(&settings, &complete.facts, &sink);
+    assert_eq!(
+        (proof.failures.len(), proof.notes.len()),
+        (0, 0),
+        "{proof:?}"
+    );
+
+    std::fs::write(&password, "battery staple\n").expect("writes");
+    let (wrong, _) = capture(settings.clone(), RecordingSink::new());
+    assert_one(&wrong.problems, "the password does not open it");
+    assert!(!format!("{wrong:?}").contains("battery staple"));
+    let proof = prove(&settings, &complete.facts, &sink);
+    assert_one(&proof.failures, "the password does not open it");
+    std::fs::remove_file(&password).expect("removes");
+    let (gone, _) = capture(settings.clone(), RecordingSink::new());
+    assert_one(&gone.problems, "password file");
+    let proof = prove(&settings, &complete.facts, &sink);
+    assert_eq!(proof.failures, [""; 0]);
+    let inspection = FilesSource::new(settings).inspect().expect("looks");
+    assert_one(&inspection.problems, "password file");
+}
+
+#[test]
+fn another_key_in_the_place_of_the_captured_one_fails_the_proof() {
+    let (place, mut settings) = key_place();
+    settings.certificate = None;
+    let (complete, _) = capture(settings.clone(), RecordingSink::new());
+    assert_complete(&complete);
+    assert_eq!(complete.facts["private_keys"][0]["proved"], true);
+    let other = rcgen::KeyPair::generate().expect("a key");
+    place.write("ca/ca.key", other.serialize_pem().as_bytes());
+    let (changed, sink) = capture(settings.clone(), RecordingSink::new());
+    assert_one(&changed.notes, "belongs to no certificate in the asset");
+    let proof = prove(&settings, &complete.facts, &sink);
+    assert!(
+        proof
+            .failures
+            .iter()
+            .any(|one| one.contains("is another than when the backup was made")),
+        "{proof:?}"
+    );
+}
+
+#[test]
+fn a_key_whose_state_must_not_be_copied_is_left_out() {
+    let (place, settings) = key_place();
+    // `PrivateKeyInfo` with id-alg-hss-lms-hashsig (RFC 9708).
+    let lms = place.write(
+        "ca/lms.der",
+        b"\x30\x18\x02\x01\x00\x30\x0d\x06\x0b\x2a\x86\x48\x86\xf7\x0d\x01\x09\x10\x03\x11\x04\x04abcd",
+    );
+    let (capture, sink) = capture(settings, RecordingSink::new());
+    assert_one(&capture.problems, "NIST SP 800-208");
+    assert!(sink.find(&lms).is_none());
+    assert!(sink.find(place.path("ca/ca.key")).is_some());
+}
+
+#[test]
+fn a_key_of_a_hundred_megabytes_is_not_read_into_memory() {
+    let (place, settings) = key_place();
+    let (head, line) = ("-----BEGIN PRIVATE KEY-----\n", [b'A'; 64]);
+    let path = place.write("ca/huge.pem", head.as_bytes());
+    let file = std::fs::OpenOptions::new().append(true).open(path);
+    let mut file = std::io::BufWriter::new(file.expect("opens"));
+    for _ in 0..(100 << 20) / line.len() {
+        file.write_all(&line).expect("writes");
+    }
+    drop(file);
+    let (capture, sink) = capture(settings, RecordingSink::new());
+    assert_one(&capture.problems, "longer than 1 MiB");
+    assert!(sink.find(place.path("ca/huge.pem")).is_some());
+}

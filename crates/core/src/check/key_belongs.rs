@@ -16,27 +16,30 @@ fn judge(inventory: &Inventory) -> Vec<Finding> {
         .filter(|asset| asset.class == Class::Key);
     keys.flat_map(|asset| {
         let name = &asset.name;
-        match &asset.key_problems {
-            None => vec![
-                RULE.finding(
-                    Severity::Warning,
-                    name,
-                    "no certificate is named, so nothing proves the key",
-                )
-                .hint("Add `certificate = \"...\"` to the asset."),
-            ],
-            Some(problems) if problems.is_empty() => {
-                vec![RULE.finding(
-                    Severity::Good,
-                    name,
-                    "the key signs what its certificate verifies",
-                )]
-            }
-            Some(problems) => problems
-                .iter()
-                .map(|problem| RULE.finding(Severity::Problem, name, problem.clone()))
-                .collect(),
+        let unnamed = || {
+            RULE.finding(
+                Severity::Warning,
+                name,
+                "no certificate is named, so nothing proves the key",
+            )
+            .hint("Add `certificate = \"...\"` to the asset.")
+        };
+        let Some(keys) = &asset.keys else {
+            return vec![unnamed()];
+        };
+        let problems = keys.problems.iter().map(|text| (Severity::Problem, text));
+        let notes = keys.notes.iter().map(|text| (Severity::Warning, text));
+        let mut findings: Vec<Finding> = problems
+            .chain(notes)
+            .map(|(severity, text)| RULE.finding(severity, name, text.clone()))
+            .collect();
+        if keys.problems.is_empty() && keys.are_proved {
+            let good = "the key signs what its certificate verifies";
+            findings.push(RULE.finding(Severity::Good, name, good));
+        } else if findings.is_empty() {
+            findings.push(unnamed());
         }
+        findings
     })
     .collect()
 }

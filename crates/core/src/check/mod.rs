@@ -7,6 +7,7 @@ mod asset_readable;
 mod custody_rehearsed;
 mod history_unbroken;
 mod key_belongs;
+mod key_password_covered;
 mod not_covered;
 mod objects_there;
 mod recipients_pinned;
@@ -90,8 +91,30 @@ pub struct AssetSeen {
     pub is_on_server: bool,
     /// What the source saw, or why it could not look.
     pub inspection: Result<Inspection, String>,
-    /// For assets of keys: what is wrong with them, after they were read and proved.
-    pub key_problems: Option<Vec<String>>,
+    /// For assets of keys: what came of reading and proving them.
+    pub keys: Option<KeysSeen>,
+    /// The file with the password of its encrypted keys.
+    pub password: Option<PasswordSeen>,
+}
+
+/// Keys, after they were read and proved.
+#[derive(Debug, Default)]
+pub struct KeysSeen {
+    /// What is wrong with them.
+    pub problems: Vec<String>,
+    /// What could not be proved, and what the operator should know.
+    pub notes: Vec<String>,
+    /// There are keys, and each signs what its certificate verifies.
+    pub are_proved: bool,
+}
+
+/// A file with the password of keys.
+#[derive(Debug)]
+pub struct PasswordSeen {
+    /// The file.
+    pub file: PathBuf,
+    /// The assets that cover it, with their classes.
+    pub covered_by: Vec<(String, Class)>,
 }
 
 /// A repository, looked at.
@@ -155,6 +178,7 @@ pub const RULES: &[Rule] = &[
     room_left::RULE,
     asset_readable::RULE,
     key_belongs::RULE,
+    key_password_covered::RULE,
     not_covered::RULE,
     server_accounts_covered::RULE,
     custody_rehearsed::RULE,
@@ -287,14 +311,15 @@ mod tests {
 
     #[test]
     fn each_fault_of_an_asset_is_found_by_its_rule() {
-        let asset = |inspection: Inspection, key_problems| Inventory {
+        let asset = |inspection: Inspection, keys| Inventory {
             assets: vec![AssetSeen {
                 name: "ca-key".into(),
                 class: Class::Key,
                 source: "files".into(),
                 is_on_server: false,
                 inspection: Ok(inspection),
-                key_problems,
+                keys,
+                password: None,
             }],
             ..Inventory::default()
         };
@@ -306,7 +331,10 @@ mod tests {
             worst(&asset(unreadable, None), "asset-readable"),
             Severity::Problem
         );
-        let wrong = Some(vec!["the key is another".into()]);
+        let wrong = Some(KeysSeen {
+            problems: vec!["the key is another".into()],
+            ..KeysSeen::default()
+        });
         assert_eq!(
             worst(&asset(Inspection::default(), wrong), "key-belongs"),
             Severity::Problem
@@ -333,7 +361,8 @@ mod tests {
             source: source.into(),
             is_on_server,
             inspection: Ok(Inspection::default()),
-            key_problems: None,
+            keys: None,
+            password: None,
         };
         let database = || asset("db", Class::Database, "postgresql", true);
         let seen = |assets| Inventory {
@@ -348,6 +377,51 @@ mod tests {
         assert_eq!(worst(vec![database(), other]), Severity::Warning);
         let roles = asset("roles", Class::Secret, "postgresql", true);
         assert_eq!(worst(vec![database(), roles]), Severity::Good);
+    }
+
+    #[test]
+    fn keys_are_judged_by_what_was_proved() {
+        let seen = |keys, covered_by: Option<&[Class]>| Inventory {
+            assets: vec![AssetSeen {
+                name: "ca-key".into(),
+                class: Class::Key,
+                source: "files".into(),
+                is_on_server: false,
+                inspection: Ok(Inspection::default()),
+                keys,
+                password: covered_by.map(|classes| PasswordSeen {
+                    file: "/etc/ca/password".into(),
+                    covered_by: classes.iter().map(|class| ("x".into(), *class)).collect(),
+                }),
+            }],
+            ..Inventory::default()
+        };
+        let keys = |notes: &[&str], are_proved| {
+            Some(KeysSeen {
+                notes: notes.iter().map(|note| (*note).to_owned()).collect(),
+                are_proved,
+                ..KeysSeen::default()
+            })
+        };
+        let rule = "key-belongs";
+        let good = worst(&seen(keys(&[], true), None), rule);
+        assert_eq!(good, Severity::Good);
+        let unknown = [seen(None, None), seen(keys(&[], false), None)];
+        for unknown in unknown {
+            assert_eq!(worst(&unknown, rule), Severity::Warning);
+        }
+        let expired = worst(&seen(keys(&["it expired"], true), None), rule);
+        assert_eq!(expired, Severity::Warning);
+        let rule = "key-password-covered";
+        for (classes, wanted) in [
+            (None, Severity::Good),
+            (Some([Class::Secret].as_slice()), Severity::Good),
+            (Some(&[Class::Config]), Severity::Warning),
+            (Some(&[]), Severity::Warning),
+        ] {
+            let worst = worst(&seen(keys(&[], true), classes), rule);
+            assert_eq!(worst, wanted, "{classes:?}");
+        }
     }
 
     #[test]

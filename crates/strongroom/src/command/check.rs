@@ -6,19 +6,20 @@ use std::path::Path;
 
 use clap::Args;
 use serde_json::json;
+use strongroom_core::cancel::Cancel;
 use strongroom_core::check::{
-    self, AssetSeen, CustodySeen, Finding, Inventory, OpenedSeen, RepositorySeen, Severity,
-    WriterKeySeen,
+    self, AssetSeen, CustodySeen, Finding, Inventory, KeysSeen, OpenedSeen, PasswordSeen,
+    RepositorySeen, Severity, WriterKeySeen,
 };
 use strongroom_core::clock::Clock as _;
 use strongroom_core::error_chain;
 use strongroom_core::execute::prove_source;
 use strongroom_core::format::WriterId;
-use strongroom_core::source::{Class, Restorer};
+use strongroom_core::source::{Class, Inspection, Restorer, Source};
 use strongroom_core::storage::FreeSpace;
 
 use crate::command::custody::last_rehearsal;
-use crate::config::{RepositoryConfig, Settings};
+use crate::config::{AssetConfig, RepositoryConfig, Settings};
 use crate::custody::Records;
 use crate::failure::{Exit, Failure};
 use crate::session::{Session, Surroundings};
@@ -129,28 +130,72 @@ fn assets(session: &Session<'_>) -> Vec<AssetSeen> {
         .iter()
         .map(|asset| {
             let source = &sources[&asset.name];
-            let names_certificate = matches!(
-                &asset.settings,
-                Settings::Files {
-                    certificate: Some(_),
-                    ..
-                }
-            );
-            let prove = asset.class == Class::Key && names_certificate;
+            let inspection = source.inspect().map_err(|error| error.advice());
             AssetSeen {
                 name: asset.name.clone(),
                 class: asset.class,
                 source: asset.source().to_owned(),
                 is_on_server: strongroom_adapters::restorer(asset.source())
                     .is_some_and(Restorer::loads_into_server),
-                inspection: source.inspect().map_err(|error| error.advice()),
-                key_problems: prove.then(|| match prove_source(&**source, cancel) {
-                    Ok(capture) => capture.problems,
-                    Err(error) => vec![error_chain(&error)],
-                }),
+                keys: keys(asset, &**source, &inspection, cancel),
+                inspection,
+                password: password(session, asset),
             }
         })
         .collect()
+}
+
+/// Reads keys as a backup would, and lets them sign.
+fn keys(
+    asset: &AssetConfig,
+    source: &dyn Source,
+    inspection: &Result<Inspection, String>,
+    cancel: &Cancel,
+) -> Option<KeysSeen> {
+    if asset.class != Class::Key || !matches!(asset.settings, Settings::Files { .. }) {
+        return None;
+    }
+    let capture = match prove_source(source, cancel) {
+        Ok(capture) => capture,
+        Err(error) => {
+            return Some(KeysSeen {
+                problems: vec![error_chain(&error)],
+                ..KeysSeen::default()
+            });
+        }
+    };
+    let is_proved = |facts: &serde_json::Value| facts["proved"] == true;
+    let listed = capture.facts["private_keys"].as_array();
+    let listed = listed.is_some_and(|keys| !keys.is_empty() && keys.iter().all(is_proved));
+    // What the look has said already is not said twice.
+    let is_new = |note: &String| {
+        let seen = inspection.as_ref();
+        !seen.is_ok_and(|seen| seen.notes.contains(note))
+    };
+    Some(KeysSeen {
+        are_proved: listed && capture.facts.get("key").is_none_or(is_proved),
+        notes: capture.notes.into_iter().filter(is_new).collect(),
+        problems: capture.problems,
+    })
+}
+
+/// The password file of an asset, and which assets cover it.
+fn password(session: &Session<'_>, asset: &AssetConfig) -> Option<PasswordSeen> {
+    let Settings::Files {
+        key_password_file: Some(file),
+        ..
+    } = &asset.settings
+    else {
+        return None;
+    };
+    let all = session.config.assets.iter();
+    let covering = all.filter(|other| other.settings.covers(file));
+    Some(PasswordSeen {
+        file: file.clone(),
+        covered_by: covering
+            .map(|other| (other.name.clone(), other.class))
+            .collect(),
+    })
 }
 
 fn opened(

@@ -25,6 +25,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use jiff::tz::TimeZone;
+use strongroom_adapters::source::files::FilesSettings;
 use strongroom_adapters::source::mariadb::MariadbSettings;
 use strongroom_adapters::source::postgresql;
 use strongroom_adapters::source::sqlite::TimestampColumn;
@@ -213,6 +214,10 @@ pub(crate) enum Settings {
         exclude: Vec<String>,
         /// The certificate that the key must belong to; class `key` only.
         certificate: Option<PathBuf>,
+        /// The file with the password of the encrypted keys; class `key` only.
+        key_password_file: Option<PathBuf>,
+        /// Why one identity may open the keys and that file.
+        shared_password_reason: Option<String>,
     },
     /// One `SQLite` database.
     Sqlite {
@@ -225,6 +230,19 @@ pub(crate) enum Settings {
     Postgresql(ServerSettings<postgresql::Connection>),
     /// Databases of a MariaDB server, or its users.
     Mariadb(ServerSettings<MariadbSettings>),
+}
+
+impl Settings {
+    /// Whether the asset takes a file along, going by names alone.
+    pub(crate) fn covers(&self, file: &Path) -> bool {
+        let Self::Files { paths, exclude, .. } = self else {
+            return false;
+        };
+        let paths = paths.iter().map(|path| path.to_string_lossy().into_owned());
+        let mut settings = FilesSettings::new(paths.collect(), Class::Config);
+        settings.exclude.clone_from(exclude);
+        settings.covers(file)
+    }
 }
 
 /// A database server.

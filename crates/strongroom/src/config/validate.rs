@@ -32,6 +32,7 @@ pub(super) fn validate(
         not_to_a_copy(asset, &copies, problems);
         one_repository(asset, &parsed.repositories, &copies, problems);
     }
+    keys_and_passwords_are_apart(&parsed.assets, &parsed.repositories, problems);
     paths_are_not_shared(&parsed.assets, problems);
     databases_are_not_shared(&parsed.assets, problems);
     if !problems.is_empty() {
@@ -244,6 +245,66 @@ fn databases_and_secrets_are_apart(repositories: &[ParsedRepository], problems: 
 }
 
 const SHARED_HINT: &str = "Use another recipient for the keys, in another repository; or write allow_shared_recipient = true and shared_recipient_reason = \"...\".";
+
+/// Whoever opens an encrypted key must not open its password too, unless the operator writes down why.
+fn keys_and_passwords_are_apart(
+    assets: &[ParsedAsset],
+    repositories: &[ParsedRepository],
+    problems: &Problems<'_>,
+) {
+    let of = |asset: &ParsedAsset| {
+        let accepts = |one: &&ParsedRepository| match (&asset.repository, &asset.class) {
+            (Some(name), _) => one.name == *name.get_ref(),
+            (None, Some(class)) => {
+                let accepts = one.accepts.as_ref();
+                accepts.is_some_and(|accepts| accepts.get_ref().contains(class.get_ref()))
+            }
+            (None, None) => false,
+        };
+        repositories.iter().find(accepts)
+    };
+    for asset in assets {
+        let Some(Settings::Files {
+            key_password_file: Some(file),
+            shared_password_reason: None,
+            ..
+        }) = &asset.settings
+        else {
+            continue;
+        };
+        let covering = assets.iter().filter(|other| {
+            let settings = other.settings.as_ref();
+            settings.is_some_and(|settings| settings.covers(file))
+        });
+        for other in covering {
+            let (Some(keys), Some(passwords)) = (of(asset), of(other)) else {
+                continue;
+            };
+            let shared = keys
+                .recipients
+                .iter()
+                .any(|one| passwords.recipients.iter().any(|two| one.text == two.text));
+            let how = if keys.name == passwords.name {
+                format!("to repository \"{}\" like the keys", passwords.name)
+            } else if shared {
+                format!(
+                    "to repository \"{}\", which has a recipient of \"{}\" with the keys",
+                    passwords.name, keys.name
+                )
+            } else {
+                continue;
+            };
+            problems.report(
+                &asset.header,
+                format!(
+                    "asset \"{}\": one identity opens the keys and their password: \"key_password_file\" goes with asset \"{}\" {how}",
+                    asset.name, other.name
+                ),
+                "Send the password to a repository with other recipients; or write allow_shared_password = true and shared_password_reason = \"...\" in this asset.",
+            );
+        }
+    }
+}
 
 fn one_repository(
     asset: &ParsedAsset,

@@ -16,6 +16,7 @@ mod expire;
 mod faults;
 mod fixture;
 mod golden;
+mod keys;
 mod kill;
 mod paths;
 mod reader;

@@ -7,12 +7,13 @@ use serde_json::{Value, json};
 use strongroom_core::format::Digest;
 
 use super::key_proof::Tee;
-use crate::key_material::{Certificate, certificate_blocks};
+use crate::key_material::look;
 
 /// The certificates seen so far.
 #[derive(Default)]
 pub(super) struct Certificates {
     seen: Vec<(Digest, Timestamp)>,
+    crls: usize,
     /// A file was too long to be looked at.
     is_partial: bool,
 }
@@ -24,14 +25,14 @@ impl Certificates {
             self.is_partial = true;
             return;
         };
-        for der in certificate_blocks(bytes) {
-            if let Ok(certificate) = Certificate::from_der(&der) {
-                self.seen.push((certificate.sha256, certificate.not_after));
-            }
-        }
+        let found = look(bytes, None);
+        let seen = found.certificates.iter();
+        self.seen
+            .extend(seen.map(|certificate| (certificate.sha256, certificate.not_after)));
+        self.crls += found.crls;
     }
 
-    /// `count`, `last_not_after` and `set_sha256`; nothing when there are none, or when not all files were looked at.
+    /// `count`, `crls`, `last_not_after` and `set_sha256`; nothing when there are none, or when not all files were looked at.
     pub(super) fn facts(mut self) -> Option<Value> {
         self.seen.sort_unstable();
         self.seen.dedup();
@@ -44,6 +45,7 @@ impl Certificates {
             .collect();
         Some(json!({
             "count": self.seen.len(),
+            "crls": self.crls,
             "last_not_after": last,
             "set_sha256": Digest::of(&digests),
         }))

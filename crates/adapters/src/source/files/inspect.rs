@@ -57,6 +57,18 @@ pub(super) fn inspect(
             Quoted(certificate)
         ));
     }
+    if let Some(file) = &settings.key_password_file {
+        match file.metadata() {
+            Ok(metadata) if metadata.mode() & 0o077 != 0 => {
+                findings.note(open_to_others(file, metadata.mode()));
+            }
+            Ok(_) => {}
+            Err(error) => findings.problem(format!(
+                "the password file {} cannot be used: {error}",
+                Quoted(file)
+            )),
+        }
+    }
     inspection.suggestions = suggestions(selection);
     inspection.covered = selection
         .roots

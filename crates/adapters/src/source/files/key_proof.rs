@@ -1,17 +1,18 @@
-//! Proves that private keys belong to a certificate: each signs a random nonce, and the signature must
-//! verify with the public key of the certificate.
+//! Proves private keys: each signs a random nonce, and the signature must verify with the public key of a certificate, the one
+//! that the settings name, or one of the asset.
 //!
-//! The proof is made on bytes in memory: the very ones captured, or the ones restored. Key bytes are
-//! wiped when they are dropped and appear in no message.
+//! The proof is made on bytes in memory: the very ones captured, or the ones restored. What is harmless is a note, and what
+//! means that the key will not come back is a problem: it is damaged, it is another key, its password is another.
 
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::findings::Quoted;
 use crate::key_material::{
-    Certificate, KeyMaterialError, PemBlock, PemBlocks, PrivateKey, SignedNonce, find,
+    Certificate, Closed, Issued, Key, Keystore, Password, State, find, look,
 };
 
 /// The longest file that is looked at as a key or a certificate, in bytes.
@@ -88,141 +89,377 @@ fn mentions_key(bytes: &[u8]) -> bool {
     find(bytes, b"PRIVATE KEY-----").is_some()
 }
 
+/// How many keys the facts list.
+const LISTED_MAX: usize = 200;
+/// How many entries of a keystore are named.
+const NAMED_MAX: usize = 20;
+/// How long a chain is followed.
+const CHAIN_MAX: usize = 16;
+
 /// Collects the keys of an asset and holds them against its certificate.
+#[derive(Default)]
 pub(super) struct KeyProof {
-    path: PathBuf,
-    certificate: Option<Result<Certificate, String>>,
-    keys: Vec<(PathBuf, Found)>,
+    configured: Option<Configured>,
+    password_file: Option<PathBuf>,
+    password: Option<Password>,
+    keys: Vec<(PathBuf, Key)>,
+    certificates: Vec<Certificate>,
+    keystores: Vec<(PathBuf, Keystore)>,
+    too_long: Vec<PathBuf>,
+    problems: Vec<String>,
+    /// The certificate is not to be had, which was said.
+    is_without_certificate: bool,
 }
 
-/// What was found where a private key is.
-enum Found {
-    /// It signed the nonce.
-    Signed(SignedNonce),
-    /// It is encrypted, and nobody here has its passphrase.
-    Encrypted,
-    /// It is none that can sign here.
-    Unusable(String),
+/// The certificate that the settings name, and what stands behind it in its file.
+struct Configured {
+    path: PathBuf,
+    read: Option<Result<Vec<Certificate>, String>>,
 }
 
 /// What a proof came to.
+#[derive(Default)]
 pub(super) struct Verdict {
-    /// For the facts of the asset.
-    pub(super) facts: Value,
+    /// For the facts of the asset: its certificate, where the settings name one.
+    pub(super) key: Option<Value>,
+    /// For the facts of the asset: its private keys.
+    pub(super) private_keys: Vec<Value>,
     /// What holds.
     pub(super) shown: Vec<String>,
     /// What does not.
     pub(super) problems: Vec<String>,
-    /// What could not be looked at.
+    /// What could not be looked at, and what the operator should know.
     pub(super) notes: Vec<String>,
 }
 
 impl KeyProof {
-    /// Begins a proof against the certificate at a path.
-    pub(super) fn new(certificate: &Path) -> Self {
+    /// Begins a proof against the certificate at a path, if there is one.
+    pub(super) fn new(certificate: Option<&Path>) -> Self {
         Self {
-            path: certificate.to_owned(),
-            certificate: None,
-            keys: Vec::new(),
+            configured: certificate.map(|path| Configured {
+                path: path.to_owned(),
+                read: None,
+            }),
+            ..Self::default()
         }
     }
 
-    /// Looks at a file of the asset: for keys, and for the certificate itself.
-    pub(super) fn look_at(&mut self, path: &Path, file: &Tee) {
+    /// Takes the content of the file that has the password, or why it cannot be read.
+    pub(super) fn take_password(&mut self, path: &Path, content: Result<&[u8], &str>) {
+        self.password_file = Some(path.to_owned());
+        match content {
+            Ok(content) => self.password = Some(Password::from_file(content)),
+            Err(why) => self.problems.push(format!(
+                "the password file {} cannot be used: {why}",
+                Quoted(path)
+            )),
+        }
+    }
+
+    /// Looks at a file of the asset: for keys, and for the certificate itself. An error is why the file must not be kept.
+    pub(super) fn look_at(&mut self, path: &Path, file: &Tee) -> Result<(), String> {
         let Some(bytes) = &file.kept else {
             if file.is_long_key {
-                let why = "the file is longer than 1 MiB and is not taken for a key".to_owned();
-                self.keys.push((path.to_owned(), Found::Unusable(why)));
+                self.too_long.push(path.to_owned());
             }
-            return;
+            return Ok(());
         };
-        if path == self.path {
+        let found = look(bytes, self.password.as_ref());
+        let stateful = |key: &&Key| matches!(key.state, State::Stateful);
+        if let Some(key) = found.keys.iter().find(stateful) {
+            return Err(format!(
+                "holds a private key of {} and was left out: each signature uses up a part of it, and a copy that is put back would use a part twice, which gives the key away (NIST SP 800-208). Such keys stay in the module that signs with them",
+                key.algorithm.as_deref().unwrap_or("a stateful signature")
+            ));
+        }
+        if found.is_cut {
+            self.problems.push(format!(
+                "{}: holds more private keys than are looked at in one file",
+                Quoted(path)
+            ));
+        }
+        if self.is_configured(path) {
             self.take_certificate(bytes);
         }
-        for block in PemBlocks(bytes) {
-            if block.is_private_key() {
-                self.keys.push((path.to_owned(), sign(&block)));
-            }
-        }
+        let keys = found.keys.into_iter().map(|key| (path.to_owned(), key));
+        self.keys.extend(keys);
+        self.certificates.extend(found.certificates);
+        let keystores = found.keystore.map(|keystore| (path.to_owned(), keystore));
+        self.keystores.extend(keystores);
+        Ok(())
     }
 
-    /// Whether the certificate was among the files.
-    pub(super) fn has_certificate(&self) -> bool {
-        self.certificate.is_some()
+    fn is_configured(&self, path: &Path) -> bool {
+        let configured = self.configured.as_ref();
+        configured.is_some_and(|configured| configured.path == path)
+    }
+
+    /// The path of a certificate that was not among the files.
+    pub(super) fn missing_certificate(&self) -> Option<&Path> {
+        let configured = self.configured.as_ref();
+        let missing = configured.filter(|configured| configured.read.is_none());
+        missing.map(|configured| configured.path.as_path())
     }
 
     /// Takes the certificate from outside the asset.
     pub(super) fn take_certificate(&mut self, bytes: &[u8]) {
-        self.certificate = Some(match Certificate::parse(bytes) {
-            Ok(certificate) if certificate.public_key.algorithm().is_provable() => Ok(certificate),
-            Ok(certificate) => Err(format!(
-                "keys of the algorithm {} cannot be proved here",
-                certificate.public_key.algorithm()
-            )),
-            Err(error) => Err(error.to_string()),
+        let read = Certificate::parse(bytes).map_err(|error| error.to_string());
+        let read = read.map(|first| {
+            let rest = look(bytes, None).certificates;
+            let rest = rest.into_iter().filter(|other| *other != first);
+            let rest: Vec<Certificate> = rest.collect();
+            std::iter::once(first).chain(rest).collect()
         });
+        self.set_certificate(read);
     }
 
     /// Says that the certificate cannot be had.
     pub(super) fn no_certificate(&mut self, why: &str) {
-        self.certificate = Some(Err(why.to_owned()));
+        self.set_certificate(Err(why.to_owned()));
     }
 
-    /// Holds every key against the certificate.
-    pub(super) fn finish(self) -> Verdict {
+    /// Goes on without the certificate that the settings name.
+    pub(super) fn forget_certificate(&mut self) {
+        self.configured = None;
+        self.is_without_certificate = true;
+    }
+
+    fn set_certificate(&mut self, read: Result<Vec<Certificate>, String>) {
+        if let Some(configured) = &mut self.configured {
+            configured.read = Some(read);
+        }
+    }
+
+    /// Holds every key against the certificate, at this time.
+    pub(super) fn finish(mut self, now: Timestamp) -> Verdict {
         let mut verdict = Verdict {
-            facts: Value::Null,
-            shown: Vec::new(),
-            problems: Vec::new(),
-            notes: Vec::new(),
+            problems: std::mem::take(&mut self.problems),
+            ..Verdict::default()
         };
-        let path = Quoted(&self.path);
-        let missing = || Err("it is not there".to_owned());
-        let certificate = match self.certificate.unwrap_or_else(missing) {
-            Ok(certificate) => certificate,
-            Err(why) => {
-                let problem = format!("the certificate {path} cannot be used: {why}");
-                verdict.facts = json!({"proved": false, "reason": problem});
-                verdict.problems.push(problem);
-                return verdict;
-            }
-        };
-        let mut encrypted = 0;
-        for (file, found) in &self.keys {
-            let file = Quoted(file);
-            match found {
-                Found::Signed(signed) if certificate.public_key.verifies(signed) => {
-                    verdict.shown.push(format!(
-                        "the private key in {file} belongs to the certificate {path}"
-                    ));
+        let missing = Err("it is not there".to_owned());
+        let mut certificate = None;
+        if let Some(configured) = &self.configured {
+            let path = Quoted(&configured.path);
+            match configured.read.as_ref().unwrap_or(&missing) {
+                Ok(read) => {
+                    check_chain(&path, read, &self.certificates, now, &mut verdict.notes);
+                    certificate = read.first().map(|first| Named { path, first });
                 }
-                Found::Signed(_) => verdict.problems.push(format!(
-                    "the private key in {file} does not belong to the certificate {path}"
-                )),
-                Found::Encrypted => {
-                    encrypted += 1;
-                    verdict.notes.push(format!(
-                        "the private key in {file} is encrypted; whether it belongs to the certificate {path} was not proved"
-                    ));
-                }
-                Found::Unusable(why) => verdict
+                Err(why) => verdict
                     .problems
-                    .push(format!("the private key in {file} cannot be used: {why}")),
+                    .push(format!("the certificate {path} cannot be used: {why}")),
             }
         }
-        if self.keys.is_empty() {
-            verdict.problems.push(format!(
-                "no private key in PEM form was found that belongs to the certificate {path}"
-            ));
+        let mut unproved = None;
+        for (file, key) in &self.keys {
+            let is_proved = self.judge(&Quoted(file), key, certificate.as_ref(), &mut verdict);
+            if !is_proved && unproved.is_none() {
+                unproved = Some(reason(key));
+            }
+            if verdict.private_keys.len() < LISTED_MAX {
+                verdict.private_keys.push(listed(file, key, is_proved));
+            }
         }
-        let reason = match verdict.problems.first() {
-            Some(problem) => Some(problem.clone()),
-            None if encrypted > 0 => Some("the private key is encrypted".to_owned()),
-            None => None,
+        self.say_what_is_missing(certificate.as_ref(), &mut verdict);
+        let reason = verdict.problems.first().cloned().or(unproved);
+        verdict.key = match (&self.configured, certificate) {
+            (None, _) => None,
+            (Some(_), Some(named)) => Some(facts(named.first, self.keys.len(), reason)),
+            (Some(_), None) => Some(json!({"proved": false, "reason": reason})),
         };
-        verdict.facts = facts(&certificate, self.keys.len(), reason);
         verdict
     }
+
+    /// Whether a key belongs to the certificate, or to one of the asset; says what is to be said of it.
+    fn judge(
+        &self,
+        file: &Quoted<'_>,
+        key: &Key,
+        certificate: Option<&Named<'_>>,
+        verdict: &mut Verdict,
+    ) -> bool {
+        let key_in = format!("the private key in {file}");
+        let other =
+            |path: &Quoted<'_>| format!("{key_in} does not belong to the certificate {path}");
+        let to_whom = match certificate {
+            Some(named) => format!("whether it belongs to the certificate {}", named.path),
+            None => "whether it can sign".to_owned(),
+        };
+        match (&key.state, certificate) {
+            (State::Signed(signed), Some(named)) => {
+                if !named.first.public_key.verifies(signed) {
+                    verdict.problems.push(other(&named.path));
+                    return false;
+                }
+                verdict.shown.push(format!(
+                    "{key_in} belongs to the certificate {}",
+                    named.path
+                ));
+                return true;
+            }
+            (State::Signed(signed), None) => {
+                let mut all = self.certificates.iter();
+                if let Some(own) = all.find(|one| one.public_key.verifies(signed)) {
+                    verdict.shown.push(format!(
+                        "{key_in} belongs to the certificate of {} in the asset",
+                        quoted(&own.subject)
+                    ));
+                    return true;
+                }
+                // OpenSSH has its own certificates, and mostly none.
+                let is_told = self.configured.is_some() || self.is_without_certificate;
+                if !is_told && key.format != "OpenSSH" {
+                    verdict.notes.push(format!(
+                        "{key_in} belongs to no certificate in the asset; name its certificate as `certificate`"
+                    ));
+                }
+            }
+            (State::Closed(Closed::WrongPassword | Closed::NoText), _) => {
+                let State::Closed(why) = &key.state else {
+                    return false;
+                };
+                let password = match &self.password_file {
+                    Some(path) => format!(" (the one in {})", Quoted(path)),
+                    None => String::new(),
+                };
+                verdict
+                    .problems
+                    .push(format!("{key_in} cannot be opened: {why}{password}"));
+            }
+            (State::Closed(why), named) => {
+                let is_other = named.is_some_and(|named| {
+                    let public = key.public.as_ref();
+                    public.is_some_and(|public| *public != named.first.public_key)
+                });
+                if let (Some(named), true) = (named, is_other) {
+                    verdict.problems.push(other(&named.path));
+                } else {
+                    let hint = match why {
+                        Closed::NoPassword => {
+                            "; name the file with its password as `key_password_file`"
+                        }
+                        _ => "",
+                    };
+                    verdict.notes.push(format!(
+                        "{key_in} was not opened: {why}; {to_whom} was not proved{hint}"
+                    ));
+                }
+            }
+            (State::Unprovable | State::Stateful, named) => {
+                let algorithm = key.algorithm.as_deref().unwrap_or("another format");
+                let wanted = named.map(|named| named.first.public_key.algorithm().to_string());
+                let tells = !matches!(key.format, "another format" | "OpenSSH");
+                match (named, wanted) {
+                    (Some(named), Some(wanted)) if tells && wanted != algorithm => {
+                        verdict.problems.push(format!(
+                            "{}: it is {algorithm}, the certificate is for {wanted}",
+                            other(&named.path)
+                        ));
+                    }
+                    _ => verdict.notes.push(format!(
+                        "{key_in} is {algorithm}, which cannot sign here; {to_whom} was not proved"
+                    )),
+                }
+            }
+            (State::Damaged(error), _) => verdict
+                .problems
+                .push(format!("{key_in} cannot be used: {error}")),
+        }
+        false
+    }
+
+    /// Files that were not looked into, and a certificate without its key.
+    fn say_what_is_missing(&self, certificate: Option<&Named<'_>>, verdict: &mut Verdict) {
+        for path in &self.too_long {
+            let why = format!(
+                "the private key in {} cannot be used: the file is longer than 1 MiB and is not taken for a key",
+                Quoted(path)
+            );
+            let to = match self.configured {
+                Some(_) => &mut verdict.problems,
+                None => &mut verdict.notes,
+            };
+            to.push(why);
+        }
+        let mut may_be_inside = false;
+        for (path, keystore) in &self.keystores {
+            may_be_inside |= keystore.entries.iter().any(|entry| entry.is_key);
+            may_be_inside |= !keystore.is_whole;
+            verdict.notes.push(inside(path, keystore));
+        }
+        if let Some(named) = certificate
+            && self.keys.is_empty()
+            && self.too_long.is_empty()
+            && !may_be_inside
+        {
+            verdict.problems.push(format!(
+                "no private key was found that belongs to the certificate {}",
+                named.path
+            ));
+        }
+    }
+}
+
+/// The certificate that the settings name.
+struct Named<'a> {
+    path: Quoted<'a>,
+    first: &'a Certificate,
+}
+
+/// A name from a file in a sentence.
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.escape_debug())
+}
+
+/// Why a key was not proved, for the facts.
+fn reason(key: &Key) -> String {
+    match &key.state {
+        State::Closed(Closed::NoPassword) => "the private key is encrypted".to_owned(),
+        State::Closed(why) => format!("the private key was not opened: {why}"),
+        State::Signed(_) => "the private key belongs to another certificate".to_owned(),
+        State::Unprovable | State::Stateful => "the private key cannot sign here".to_owned(),
+        State::Damaged(error) => format!("the private key cannot be used: {error}"),
+    }
+}
+
+/// What the facts say of a key: fingerprints only.
+fn listed(file: &Path, key: &Key, is_proved: bool) -> Value {
+    json!({
+        "file": file.to_string_lossy(),
+        "format": key.format,
+        "algorithm": key.algorithm,
+        "spki_sha256": key.public.as_ref().map(|public| public.spki_sha256()),
+        "encrypted": key.is_encrypted,
+        "proved": is_proved,
+    })
+}
+
+/// What a keystore holds, in a sentence.
+fn inside(path: &Path, keystore: &Keystore) -> String {
+    let names: Vec<String> = keystore
+        .entries
+        .iter()
+        .take(NAMED_MAX)
+        .map(|entry| {
+            let kind = if entry.is_key {
+                "private key"
+            } else {
+                "certificate"
+            };
+            format!("{} ({kind})", quoted(&entry.alias))
+        })
+        .collect();
+    let rest = match keystore.entries.len().saturating_sub(NAMED_MAX) {
+        0 if keystore.is_whole => "",
+        _ => ", and more that is not listed",
+    };
+    format!(
+        "{}: a {} keystore of {} entries: {}{rest}; its keys stay closed and were not proved",
+        Quoted(path),
+        keystore.format,
+        keystore.count,
+        names.join(", ")
+    )
 }
 
 /// What the facts of an asset say of its certificate and its keys.
@@ -242,12 +479,71 @@ fn facts(certificate: &Certificate, keys: usize, reason: Option<String>) -> Valu
     facts
 }
 
-/// Lets the key in a PEM block sign a nonce of its own.
-fn sign(block: &PemBlock<'_>) -> Found {
-    match PrivateKey::from_pem(block).and_then(|key| key.sign()) {
-        Ok(signed) => Found::Signed(signed),
-        Err(KeyMaterialError::Encrypted) => Found::Encrypted,
-        Err(error) => Found::Unusable(error.to_string()),
+/// Says when a certificate or one above it is not valid now, and where its chain breaks. A chain that ends is none of them: roots
+/// are often left out.
+fn check_chain(
+    path: &Quoted<'_>,
+    own: &[Certificate],
+    others: &[Certificate],
+    now: Timestamp,
+    notes: &mut Vec<String>,
+) {
+    let Some((mut at, behind)) = own.split_first() else {
+        return;
+    };
+    for step in 0..CHAIN_MAX {
+        let subject = match step {
+            0 => format!("the certificate {path}"),
+            _ => format!(
+                "the certificate of {} in the chain of {path}",
+                quoted(&at.subject)
+            ),
+        };
+        if now > at.not_after {
+            notes.push(format!("{subject} expired on {}", at.not_after));
+        } else if now < at.not_before {
+            notes.push(format!("{subject} is not valid before {}", at.not_before));
+        }
+        if at.is_self_issued() {
+            if at.is_signed_by(at) == Issued::No {
+                notes.push(format!(
+                    "{subject} names itself as its issuer, and its own key did not sign it"
+                ));
+            }
+            return;
+        }
+        let mut by_name = behind
+            .iter()
+            .chain(others)
+            .filter(|one| one.subject == at.issuer)
+            .peekable();
+        if by_name.peek().is_none() {
+            if step == 0 && !behind.is_empty() {
+                notes.push(format!(
+                    "the chain in {path} does not build: it has no certificate of {}, the issuer of the first",
+                    quoted(&at.issuer)
+                ));
+            }
+            return;
+        }
+        let mut is_unknown = false;
+        let signer = by_name.find(|one| {
+            let issued = at.is_signed_by(one);
+            is_unknown |= issued == Issued::Unknown;
+            issued == Issued::Yes
+        });
+        match signer {
+            Some(next) => at = next,
+            None if is_unknown => return,
+            None => {
+                notes.push(format!(
+                    "the chain of {path} does not build: the key of {} did not sign the certificate of {}",
+                    quoted(&at.issuer),
+                    quoted(&at.subject)
+                ));
+                return;
+            }
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! - [`select`] turns patterns into roots, [`walk`] goes through them in order, [`read`] takes a file at one
 //!   moment, [`attributes`] takes what else the file system knows of it.
-//! - [`key_proof`] holds the private keys of an asset against its certificate.
+//! - [`key_proof`] lets the private keys of an asset sign, and holds them against their certificates.
 //! - [`inspect`] looks without reading.
 //!
 //! Nothing is followed, nothing is written, and whatever could not be taken is said.
@@ -22,8 +22,11 @@ mod walk;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
+use strongroom_core::clock::{Clock, SystemClock};
 use strongroom_core::format::manifest::StreamKind;
 use strongroom_core::source::{Capture, CaptureError, Class, Inspection, Sink, Source};
 
@@ -51,19 +54,27 @@ pub struct FilesSettings {
     pub exclude: Vec<String>,
     /// The certificate that every private key of the asset must belong to, PEM or DER.
     pub certificate: Option<PathBuf>,
+    /// The file whose first line is the password of the encrypted keys.
+    pub key_password_file: Option<PathBuf>,
     /// The class of the asset.
     pub class: Class,
 }
 
 impl FilesSettings {
-    /// Settings without excludes and certificate.
+    /// Settings without excludes, certificate and password.
     pub fn new(paths: Vec<String>, class: Class) -> Self {
         Self {
             paths,
             exclude: Vec::new(),
             certificate: None,
+            key_password_file: None,
             class,
         }
+    }
+
+    /// Whether the asset covers a path, going by names alone: it need not exist.
+    pub fn covers(&self, path: &Path) -> bool {
+        select::covers_by_name(&self.paths, &self.exclude, path)
     }
 }
 
@@ -72,16 +83,40 @@ impl FilesSettings {
 /// Facts: `files`, `directories`, `symlinks`, `hardlinks`, `excluded` (counts), `bytes` (of the content of files), and
 /// `key` when there is a certificate: `proved` and, where that is false, the `reason`; `keys` (their number), and of the
 /// certificate `algorithm`, `spki_sha256`, `certificate_subject`, `not_before`, `not_after`. For class `certificate`, when
-/// all files could be looked at: `certificates` with `count`, `last_not_after` and `set_sha256`.
-#[derive(Clone, Debug)]
+/// all files could be looked at: `certificates` with `count`, `crls`, `last_not_after` and `set_sha256`. For class `key`: `private_keys`,
+/// each with `file`, `format`, `algorithm`, `spki_sha256`, `encrypted` and `proved`.
+#[derive(Clone)]
 pub struct FilesSource {
     settings: FilesSettings,
+    clock: Arc<dyn Clock>,
 }
 
 impl FilesSource {
     /// A source for these settings; what is wrong with them is a problem of each capture and inspection.
     pub fn new(settings: FilesSettings) -> Self {
-        Self { settings }
+        Self {
+            settings,
+            clock: Arc::new(SystemClock),
+        }
+    }
+
+    /// The same, by another clock: it tells which certificates are valid.
+    #[must_use]
+    pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    fn proof(&self) -> Option<KeyProof> {
+        let settings = &self.settings;
+        if settings.class != Class::Key && settings.certificate.is_none() {
+            return None;
+        }
+        let mut proof = KeyProof::new(settings.certificate.as_deref());
+        if let Some(path) = &settings.key_password_file {
+            read_password(&mut proof, path, path);
+        }
+        Some(proof)
     }
 
     fn select(&self, findings: &mut Findings) -> Selection {
@@ -102,6 +137,9 @@ impl Source for FilesSource {
         if let Some(certificate) = &self.settings.certificate {
             settings["certificate"] = certificate.to_string_lossy().into();
         }
+        if let Some(file) = &self.settings.key_password_file {
+            settings["key_password_file"] = file.to_string_lossy().into();
+        }
         settings
     }
 
@@ -114,7 +152,7 @@ impl Source for FilesSource {
     fn capture(&self, sink: &dyn Sink) -> Result<Capture, CaptureError> {
         let mut findings = Findings::default();
         let selection = self.select(&mut findings);
-        let proof = self.settings.certificate.as_deref().map(KeyProof::new);
+        let proof = self.proof();
         let mut capturer = Capturer {
             reader: FileReader::new(
                 self.settings.class.is_append_only(),
@@ -134,7 +172,7 @@ impl Source for FilesSource {
             capturer.take(&visit, sink)?;
         }
         capturer.counts.excluded = walk.excluded;
-        Ok(capturer.finish(self.settings.certificate.as_deref()))
+        Ok(capturer.finish(self.clock.now()))
     }
 }
 
@@ -179,7 +217,8 @@ impl Capturer {
             self.counts.hardlinks += 1;
         } else {
             let path = &visit.path;
-            match self.reader.capture(path, sink, &mut self.findings)? {
+            let proof = self.proof.as_mut();
+            match self.reader.capture(path, sink, &mut self.findings, proof)? {
                 Ok(captured) => self.captured(path, &captured),
                 Err(NotCaptured::Open(error)) => self.not_opened(visit, &error),
                 Err(NotCaptured::Said) => {}
@@ -192,9 +231,6 @@ impl Capturer {
         self.counts.files += 1;
         self.counts.bytes += captured.summary.size_bytes;
         self.first_names.insert(&captured.metadata, path);
-        if let Some(proof) = &mut self.proof {
-            proof.look_at(path, &captured.kept);
-        }
         if let Some(certificates) = &mut self.certificates {
             certificates.look_at(&captured.kept);
         }
@@ -230,7 +266,7 @@ impl Capturer {
         }
     }
 
-    fn finish(mut self, certificate: Option<&Path>) -> Capture {
+    fn finish(mut self, now: Timestamp) -> Capture {
         let counts = &self.counts;
         let mut facts = json!({
             "files": counts.files,
@@ -243,12 +279,17 @@ impl Capturer {
         if let Some(certificates) = self.certificates.take().and_then(Certificates::facts) {
             facts["certificates"] = certificates;
         }
-        if let (Some(mut proof), Some(path)) = (self.proof.take(), certificate) {
-            if !proof.has_certificate() {
-                read_certificate(&mut proof, path);
+        if let Some(mut proof) = self.proof.take() {
+            if let Some(path) = proof.missing_certificate().map(Path::to_owned) {
+                read_certificate(&mut proof, &path);
             }
-            let verdict = proof.finish();
-            facts["key"] = verdict.facts;
+            let verdict = proof.finish(now);
+            if let Some(key) = verdict.key {
+                facts["key"] = key;
+            }
+            if !verdict.private_keys.is_empty() {
+                facts["private_keys"] = verdict.private_keys.into();
+            }
             for problem in verdict.problems {
                 self.findings.problem(problem);
             }
@@ -272,5 +313,14 @@ fn read_certificate(proof: &mut KeyProof, path: &Path) {
         Ok(Some(bytes)) => proof.take_certificate(&bytes),
         Ok(None) => proof.no_certificate("it is longer than 1 MiB"),
         Err(error) => proof.no_certificate(&error.to_string()),
+    }
+}
+
+/// Reads the password `path` from where it lies now.
+fn read_password(proof: &mut KeyProof, path: &Path, place: &Path) {
+    match read::read_small(place) {
+        Ok(Some(content)) => proof.take_password(path, Ok(&content)),
+        Ok(None) => proof.take_password(path, Err("it is longer than 1 MiB")),
+        Err(error) => proof.take_password(path, Err(&error.to_string())),
     }
 }

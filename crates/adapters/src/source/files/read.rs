@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 
 use super::attributes::{self, Place};
 use super::findings::{Findings, Quoted};
-use super::key_proof::{KEY_MAX, Tee};
+use super::key_proof::{KEY_MAX, KeyProof, Tee};
 use crate::source::entry::{self, Names};
 
 /// How much is read at once, in bytes.
@@ -67,12 +67,13 @@ impl FileReader {
         }
     }
 
-    /// Captures a file; an error is the sink's or the operator's.
+    /// Captures a file, and lets `proof` look at it before it is kept; an error is the sink's or the operator's.
     pub(super) fn capture(
         &mut self,
         path: &Path,
         sink: &dyn Sink,
         findings: &mut Findings,
+        proof: Option<&mut KeyProof>,
     ) -> Result<Result<Captured, NotCaptured>, CaptureError> {
         let cancel = sink.cancel().clone();
         for _ in 0..ATTEMPTS {
@@ -108,6 +109,13 @@ impl FileReader {
                     "{}: holds a private key and was left out; name it in an asset of class key and exclude it here",
                     Quoted(path)
                 ));
+                return Ok(Err(NotCaptured::Said));
+            }
+            if let Some(proof) = proof
+                && let Err(why) = proof.look_at(path, &kept)
+            {
+                stream.discard()?;
+                findings.problem(format!("{}: {why}", Quoted(path)));
                 return Ok(Err(NotCaptured::Said));
             }
             let kind = StreamKind::File;

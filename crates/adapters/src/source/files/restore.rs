@@ -3,11 +3,12 @@
 use std::path::Path;
 
 use serde_json::Value;
+use strongroom_core::clock::{Clock as _, SystemClock};
 use strongroom_core::source::{CaptureError, Proof, RestoredAsset, Restorer};
 
 use super::findings::Quoted;
 use super::key_proof::{KeyProof, Tee};
-use super::{KIND, read, read_certificate};
+use super::{KIND, read, read_certificate, read_password};
 
 /// Restores assets that [`FilesSource`](super::FilesSource) captured.
 #[derive(Clone, Copy, Debug, Default)]
@@ -21,9 +22,7 @@ impl Restorer for FilesRestorer {
     fn prove(&self, asset: &RestoredAsset<'_>) -> Result<Proof, CaptureError> {
         let mut proof = Proof::default();
         count(asset, &mut proof)?;
-        if let Some(certificate) = asset.settings.get("certificate").and_then(Value::as_str) {
-            prove_keys(asset, Path::new(certificate), &mut proof);
-        }
+        prove_keys(asset, &mut proof);
         Ok(proof)
     }
 }
@@ -50,43 +49,96 @@ fn count(asset: &RestoredAsset<'_>, proof: &mut Proof) -> Result<(), CaptureErro
     Ok(())
 }
 
-fn prove_keys(asset: &RestoredAsset<'_>, certificate: &Path, proof: &mut Proof) {
+fn prove_keys(asset: &RestoredAsset<'_>, proof: &mut Proof) {
+    let path_of = |name| {
+        let text = asset.settings.get(name).and_then(Value::as_str);
+        text.map(Path::new)
+    };
+    let certificate = path_of("certificate");
+    let captured = asset.facts.get("private_keys").and_then(Value::as_array);
+    if certificate.is_none() && captured.is_none() {
+        return;
+    }
     let mut keys = KeyProof::new(certificate);
+    if let Some(path) = path_of("key_password_file") {
+        match asset.all_files.get(path) {
+            Some(restored) => read_password(&mut keys, path, restored),
+            None if path.exists() => read_password(&mut keys, path, path),
+            None => proof.notes.push(format!(
+                "the password file {} is neither restored nor on this machine",
+                Quoted(path)
+            )),
+        }
+    }
     for (original, restored) in asset.files {
         match read::read_small(restored) {
-            Ok(bytes) => keys.look_at(original, &Tee::from(bytes)),
+            Ok(bytes) => {
+                if let Err(why) = keys.look_at(original, &Tee::from(bytes)) {
+                    proof.notes.push(format!("{}: {why}", Quoted(original)));
+                }
+            }
             Err(error) => proof
                 .failures
                 .push(format!("{}: cannot be read: {error}", Quoted(original))),
         }
     }
-    if !keys.has_certificate() && !asset.files.contains_key(certificate) {
-        if let Some(restored) = asset.all_files.get(certificate) {
+    if let Some(path) = keys.missing_certificate().map(Path::to_owned)
+        && !asset.files.contains_key(&path)
+    {
+        if let Some(restored) = asset.all_files.get(&path) {
             read_certificate(&mut keys, restored);
-        } else if certificate.exists() {
-            read_certificate(&mut keys, certificate);
+        } else if path.exists() {
+            read_certificate(&mut keys, &path);
         } else {
             proof.notes.push(format!(
                 "the certificate {} is neither in the backup nor on this machine; whether the keys belong to it was not proved",
-                Quoted(certificate)
+                Quoted(&path)
             ));
-            return;
+            keys.forget_certificate();
         }
     }
-    let verdict = keys.finish();
-    let spki = |facts: &Value| {
-        let text = facts.get("spki_sha256").and_then(Value::as_str);
-        text.map(str::to_owned)
-    };
-    let before = asset.facts.get("key").and_then(spki);
-    let now = spki(&verdict.facts);
-    if before.is_some() && now.is_some() && before != now {
+    let verdict = keys.finish(SystemClock.now());
+    if let (Some(certificate), Some(before), Some(now)) = (
+        certificate,
+        asset.facts.get("key").and_then(spki),
+        verdict.key.as_ref().and_then(spki),
+    ) && before != now
+    {
         proof.failures.push(format!(
             "the certificate {} has another public key than when the backup was made",
             Quoted(certificate)
         ));
     }
+    if let Some(captured) = captured {
+        compare(captured, &verdict.private_keys, proof);
+    }
     proof.shown.extend(verdict.shown);
     proof.failures.extend(verdict.problems);
     proof.notes.extend(verdict.notes);
+}
+
+fn spki(facts: &Value) -> Option<&str> {
+    facts.get("spki_sha256").and_then(Value::as_str)
+}
+
+/// Holds the keys against those of the backup: the same files have the same public keys.
+fn compare(captured: &[Value], restored: &[Value], proof: &mut Proof) {
+    let keys = |all: &[Value]| -> Vec<(String, String)> {
+        let known = all.iter().filter_map(|key| {
+            let file = key.get("file").and_then(Value::as_str)?;
+            Some((file.to_owned(), spki(key)?.to_owned()))
+        });
+        known.collect()
+    };
+    let now = keys(restored);
+    for (file, before) in keys(captured) {
+        let mut here = now.iter().filter(|(name, _)| *name == file).peekable();
+        // A key that stayed closed here is told apart from one that is another.
+        if here.peek().is_some() && !here.any(|(_, spki)| *spki == before) {
+            proof.failures.push(format!(
+                "the private key in {} is another than when the backup was made",
+                Quoted(Path::new(&file))
+            ));
+        }
+    }
 }

@@ -113,6 +113,19 @@ impl Selection {
     }
 }
 
+/// Whether patterns would select a path, or something above it, going by names alone: it need not exist.
+pub(super) fn covers_by_name(paths: &[String], exclude: &[String], path: &Path) -> bool {
+    let exclude = exclude_set(exclude, &mut Findings::default());
+    let selects = |pattern: &String, part: &Path| {
+        Path::new(pattern) == part
+            || glob(pattern.trim_end_matches('/'))
+                .is_ok_and(|glob| glob.compile_matcher().is_match(part))
+    };
+    path.ancestors()
+        .take_while(|part| !exclude.is_match(part))
+        .any(|part| paths.iter().any(|pattern| selects(pattern, part)))
+}
+
 fn exclude_set(patterns: &[String], findings: &mut Findings) -> GlobSet {
     let mut set = GlobSetBuilder::new();
     for pattern in patterns {

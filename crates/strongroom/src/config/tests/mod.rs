@@ -1,6 +1,7 @@
 //! What is read, and every refusal with its line and its hint.
 
 mod operators;
+mod passwords;
 mod servers;
 mod storages;
 
@@ -97,6 +98,8 @@ fn the_example_is_read() {
         paths: vec!["/etc/s/ca.key.pem".into()],
         exclude: vec![],
         certificate: Some("/etc/example/ca.cert.pem".into()),
+        key_password_file: None,
+        shared_password_reason: None,
     };
     assert_eq!(key.settings, settings);
 }

@@ -8,6 +8,7 @@ use der::asn1::UintRef;
 use der::{Decode as _, Header, SliceReader};
 
 use super::*;
+use crate::key_material::PemBlocks;
 
 fn pair(algorithm: &'static SignatureAlgorithm) -> (String, String) {
     let key = KeyPair::generate_for(algorithm).expect("a key");
@@ -19,14 +20,39 @@ fn pair(algorithm: &'static SignatureAlgorithm) -> (String, String) {
     (key.serialize_pem(), certificate.pem())
 }
 
+fn now() -> Timestamp {
+    "2026-06-01T00:00:00Z".parse().expect("a time")
+}
+
+fn tee(bytes: &[u8]) -> Tee {
+    let mut tee = Tee::new(true, bytes.len() as u64);
+    tee.write(bytes);
+    tee
+}
+
 fn prove(files: &[(&str, &str)]) -> Verdict {
-    let mut proof = KeyProof::new(Path::new("/ca.pem"));
-    for (path, text) in files {
-        let mut tee = Tee::new(true, text.len() as u64);
-        tee.write(text.as_bytes());
-        proof.look_at(Path::new(path), &tee);
+    prove_against(Some("/ca.pem"), None, files)
+}
+
+fn prove_against(
+    certificate: Option<&str>,
+    password: Option<&str>,
+    files: &[(&str, &str)],
+) -> Verdict {
+    let mut proof = KeyProof::new(certificate.map(Path::new));
+    if let Some(password) = password {
+        proof.take_password(Path::new("/pass"), Ok(password.as_bytes()));
     }
-    proof.finish()
+    for (path, text) in files {
+        proof
+            .look_at(Path::new(path), &tee(text.as_bytes()))
+            .expect("a file that may be kept");
+    }
+    proof.finish(now())
+}
+
+fn key_facts(verdict: &Verdict) -> &Value {
+    verdict.key.as_ref().expect("the facts of a certificate")
 }
 
 /// The key inside a PKCS#8 envelope, as older tools write it.
@@ -61,14 +87,14 @@ fn every_kind_of_key_is_proved() {
         let verdict = prove(&[("/ca.key", &key), ("/ca.pem", &certificate)]);
         assert_eq!(verdict.problems, [""; 0], "{name}");
         assert_eq!(verdict.shown.len(), 1);
-        assert_eq!(verdict.facts["algorithm"], name);
-        assert_eq!(verdict.facts["proved"], true);
+        assert_eq!(key_facts(&verdict)["algorithm"], name);
+        assert_eq!(key_facts(&verdict)["proved"], true);
         assert_eq!(
-            verdict.facts["certificate_subject"],
+            key_facts(&verdict)["certificate_subject"],
             "CN=Example Issuing CA"
         );
         assert!(
-            verdict.facts["not_after"]
+            key_facts(&verdict)["not_after"]
                 .as_str()
                 .expect("a time")
                 .ends_with('Z')
@@ -102,7 +128,7 @@ fn another_key_is_a_problem_though_one_fits() {
             verdict.problems,
             [r#"the private key in "/wrong" does not belong to the certificate "/ca.pem""#]
         );
-        assert_eq!(verdict.facts["proved"], false);
+        assert_eq!(key_facts(&verdict)["proved"], false);
     }
 }
 
@@ -110,13 +136,14 @@ fn another_key_is_a_problem_though_one_fits() {
 fn encrypted_keys_are_noted_and_not_proved() {
     let (_, certificate) = pair(&rcgen::PKCS_ED25519);
     for key in [
-        "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n",
+        "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMBMwDQYJKoZIhvcNAQUNMAAEAgAA\n-----END ENCRYPTED PRIVATE KEY-----\n",
         "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\nAAAA\n-----END RSA PRIVATE KEY-----\n",
     ] {
         let verdict = prove(&[("/ca.key", key), ("/ca.pem", &certificate)]);
         assert_eq!((verdict.problems.len(), verdict.notes.len()), (0, 1));
-        assert_eq!(verdict.facts["proved"], false);
-        assert_eq!(verdict.facts["reason"], "the private key is encrypted");
+        assert_eq!(key_facts(&verdict)["proved"], false);
+        let reason = key_facts(&verdict)["reason"].to_string();
+        assert!(reason.contains("it is encrypted"), "{reason}");
     }
 }
 
@@ -139,7 +166,10 @@ fn whatever_is_missing_or_damaged_is_a_problem_without_key_bytes() {
             &[("/ca.pem", &certificate), ("/k", &cut)],
             "its PEM is damaged",
         ),
-        (&[("/ca.pem", &certificate), ("/k", &foreign)], "its format"),
+        (
+            &[("/ca.pem", &certificate), ("/k", &foreign)],
+            "it is damaged",
+        ),
         (
             &[("/ca.pem", &certificate), ("/k", &long)],
             "longer than 1 MiB",
@@ -162,7 +192,7 @@ fn whatever_is_missing_or_damaged_is_a_problem_without_key_bytes() {
             "{:?}",
             verdict.problems
         );
-        let all = format!("{:?} {}", verdict.problems, verdict.facts);
+        let all = format!("{:?} {}", verdict.problems, key_facts(&verdict));
         for line in key.lines().filter(|line| !line.starts_with('-')) {
             assert!(!all.contains(line), "{all}");
         }
@@ -173,11 +203,138 @@ fn whatever_is_missing_or_damaged_is_a_problem_without_key_bytes() {
 fn a_certificate_may_be_der() {
     let (key, certificate) = pair(&rcgen::PKCS_ED25519);
     let block = PemBlocks(certificate.as_bytes()).next().expect("a block");
-    let mut proof = KeyProof::new(Path::new("/elsewhere.der"));
+    let mut proof = KeyProof::new(Some(Path::new("/elsewhere.der")));
     let mut tee = Tee::new(true, 0);
     tee.write(key.as_bytes());
-    proof.look_at(Path::new("/ca.key"), &tee);
-    assert!(!proof.has_certificate());
+    proof.look_at(Path::new("/ca.key"), &tee).expect("a key");
+    assert!(proof.missing_certificate().is_some());
     proof.take_certificate(&block.decode().expect("base64"));
-    assert_eq!(proof.finish().facts["proved"], true);
+    let verdict = proof.finish(now());
+    assert_eq!(key_facts(&verdict)["proved"], true);
+}
+
+/// A root, an issuing CA below it, and the key of that.
+fn authority(not_after: (i32, u8, u8)) -> (String, String, String) {
+    let root_key = KeyPair::generate().expect("a key");
+    let mut root = CertificateParams::default();
+    root.distinguished_name.push(DnType::CommonName, "Root");
+    root.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let root_pem = root.self_signed(&root_key).expect("a certificate").pem();
+    let key = KeyPair::generate().expect("a key");
+    let mut params = CertificateParams::default();
+    params
+        .distinguished_name
+        .push(DnType::CommonName, "Issuing");
+    params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+    params.not_after = rcgen::date_time_ymd(not_after.0, not_after.1, not_after.2);
+    let issuer = rcgen::Issuer::from_params(&root, &root_key);
+    let certificate = params.signed_by(&key, &issuer).expect("a certificate");
+    (key.serialize_pem(), certificate.pem(), root_pem)
+}
+
+#[test]
+fn a_certificate_out_of_its_time_is_noted() {
+    let (key, certificate, root) = authority((2026, 5, 31));
+    let chain = certificate.clone() + &root;
+    let files = [("/ca.key", key.as_str()), ("/ca.pem", &chain)];
+    let verdict = prove(&files);
+    assert_eq!(
+        verdict.notes,
+        [r#"the certificate "/ca.pem" expired on 2026-05-31T00:00:00Z"#]
+    );
+    assert_eq!(verdict.problems, [""; 0]);
+    assert_eq!(key_facts(&verdict)["proved"], true);
+    let mut early = KeyProof::new(Some(Path::new("/ca.pem")));
+    for (path, text) in files {
+        let seen = early.look_at(Path::new(path), &tee(text.as_bytes()));
+        seen.expect("a file that may be kept");
+    }
+    let verdict = early.finish("2019-01-01T00:00:00Z".parse().expect("a time"));
+    assert_eq!(
+        verdict.notes,
+        [r#"the certificate "/ca.pem" is not valid before 2020-01-01T00:00:00Z"#]
+    );
+}
+
+#[test]
+fn a_chain_that_does_not_build_is_noted() {
+    let (key, certificate, root) = authority((2030, 1, 1));
+    let (_, _, other_root) = authority((2030, 1, 1));
+    let unrelated = pair(&rcgen::PKCS_ED25519).1;
+    for (behind, wanted) in [
+        (root.as_str(), None),
+        ("", None),
+        (
+            &other_root,
+            Some(r#"the key of "CN=Root" did not sign the certificate of "CN=Issuing""#),
+        ),
+        (&unrelated, Some(r#"it has no certificate of "CN=Root""#)),
+    ] {
+        let chain = certificate.clone() + behind;
+        let verdict = prove(&[("/ca.key", &key), ("/ca.pem", &chain)]);
+        assert_eq!(verdict.problems, [""; 0]);
+        match wanted {
+            None => assert_eq!(verdict.notes, [""; 0]),
+            Some(wanted) => assert!(verdict.notes[0].contains(wanted), "{:?}", verdict.notes),
+        }
+    }
+}
+
+#[test]
+fn without_a_named_certificate_those_of_the_asset_count() {
+    let (key, certificate) = pair(&rcgen::PKCS_ECDSA_P256_SHA256);
+    let (other, _) = pair(&rcgen::PKCS_ECDSA_P256_SHA256);
+    let files = [("/k", key.as_str()), ("/c", &certificate), ("/o", &other)];
+    let verdict = prove_against(None, None, &files);
+    assert_eq!(verdict.problems, [""; 0]);
+    assert!(verdict.key.is_none());
+    let proved = |index: usize| verdict.private_keys[index]["proved"].clone();
+    assert_eq!((proved(0), proved(1)), (true.into(), false.into()));
+    assert_eq!(
+        verdict.notes,
+        [
+            r#"the private key in "/o" belongs to no certificate in the asset; name its certificate as `certificate`"#
+        ]
+    );
+    let trailing = key.replace("-----END", "AAAA\n-----END");
+    let verdict = prove_against(None, None, &[("/k", &trailing), ("/c", &certificate)]);
+    assert_eq!(verdict.problems.len(), 1, "{:?}", verdict.problems);
+}
+
+#[test]
+fn a_password_opens_the_key_and_a_wrong_one_is_said() {
+    let sealed = include_str!("ed25519-scrypt.pem");
+    let (_, certificate) = pair(&rcgen::PKCS_ED25519);
+    let opened = prove_against(None, Some("correct horse\n"), &[("/k", sealed)]);
+    assert_eq!(opened.problems, [""; 0]);
+    let key = &opened.private_keys[0];
+    assert_eq!(key["encrypted"], true);
+    assert_eq!(key["algorithm"], "Ed25519");
+    let swapped = [("/k", sealed), ("/ca.pem", certificate.as_str())];
+    let verdict = prove_against(Some("/ca.pem"), Some("correct horse"), &swapped);
+    assert!(verdict.problems[0].contains("does not belong"));
+    let verdict = prove_against(Some("/ca.pem"), Some("battery staple"), &swapped);
+    assert_eq!(
+        verdict.problems,
+        [
+            r#"the private key in "/k" cannot be opened: the password does not open it (the one in "/pass")"#
+        ]
+    );
+    assert!(!verdict.problems[0].contains("battery"));
+}
+
+#[test]
+fn a_key_of_another_algorithm_is_told_from_one_that_cannot_be_proved() {
+    // Ed448, from `openssl genpkey -algorithm ed448`.
+    let ed448 = include_str!("ed448.pem");
+    let (_, certificate) = pair(&rcgen::PKCS_ED25519);
+    let verdict = prove(&[("/k", ed448), ("/ca.pem", &certificate)]);
+    assert!(
+        verdict.problems[0].contains("it is Ed448, the certificate is for Ed25519"),
+        "{:?}",
+        verdict.problems
+    );
+    let verdict = prove_against(None, None, &[("/k", ed448)]);
+    assert_eq!(verdict.problems, [""; 0]);
+    assert!(verdict.notes[0].contains("Ed448, which cannot sign here"));
 }
