@@ -9,6 +9,7 @@
 
 mod commands;
 mod copies;
+mod copies_expire;
 mod expire;
 mod faults;
 mod fixture;
