@@ -358,7 +358,7 @@ fn repair_brings_everything_back_from_the_copy() {
     assert_eq!(files(&offsite), good);
     host.ok(&["verify", "--all"]);
     host.ok(&["repair", "--from", "second", "--read-all"])
-        .says("Nothing is known to be damaged in offsite");
+        .says("Everything in offsite was read; nothing is damaged.");
     host.backup();
     host.ok(&["list"]);
 }
