@@ -63,6 +63,13 @@ class Repository:
         must(self.keys, f"{root}: holds no valid repository document")
         for name in self.glob("expired/" + "[0-9]" * 10 + ".json"):  # the highest number that is valid holds
             with reporting(): self.gone = self.signed("expired", name)["expired"]
+        for name in self.glob("expired/copy-" + "[0-9]" * 10 + ".json")[::-1]:  # a copy's own; above `seen` both count
+            with reporting():
+                above, own = (doc := self.signed("expired", name))["copy"]["seen"].get, doc["expired"]
+                say(f"{root}: is read as the copy {doc['copy']['name']}", sys.stderr)
+                late = lambda w: [(max(a, above(w, 0) + 1), b) for a, b in self.gone.get(w, ()) if b > above(w, 0)]
+                self.gone = {w: [*own.get(w, ()), *late(w)] for w in self.gone.keys() | own.keys()}
+                break
         for folder in self.glob("envelopes/" + "[0-9a-f]" * 16):
             for doc in self.chain("envelope", f"{folder}/" + "[0-9]" * 10):
                 self.backups.append(doc | {"bytes": sum(dict(doc.pop("objects")).values())})
@@ -90,8 +97,8 @@ class Repository:
             message = b"DSSEv1 %d %s %d %s" % (len(media), media.encode(), len(payload), payload)
             Ed25519PublicKey.from_public_bytes(unbase64(keys[keyid])).verify(unbase64(signature["sig"]), message)
             doc = parse(name, payload, FIELDS.get(kind, "format expired"))
-            place = {"envelope": "envelopes/{writer}/{sequence:010}.json", "expired": "expired/{number:010}.json",
-                     "repository": "repository/{revision:08}.json"}[kind]
+            place = {"envelope": "envelopes/{writer}/{sequence:010}.json", "repository": "repository/{revision:08}.json",
+                     "expired": f"expired/{'copy-' * ('copy' in doc)}{{number:010}}.json"}[kind]
             must(name == place.format(**doc) and doc.get("writer", keyid) == keyid and hexes(32, doc["repository"])
                  and doc["repository"] == self.doc.get("repository", doc["repository"]),
                  f"{name}: is {place.format(**doc)} of the repository {doc['repository']}, signed by {keyid}")

@@ -278,7 +278,12 @@ impl Session<'_> {
         config: &RepositoryConfig,
         role: Role,
     ) -> Result<Repository, Failure> {
-        let repository = Repository::open(self.storage(config, role)?).map_err(|error| {
+        let storage = self.storage(config, role)?;
+        let opened = match config.copy_of {
+            Some(_) => Repository::open_copy(storage, &config.name),
+            None => Repository::open(storage),
+        };
+        let repository = opened.map_err(|error| {
             Failure::from(error).context(format_args!("repository {}", config.name))
         })?;
         let document = repository.document();
@@ -304,6 +309,20 @@ impl Session<'_> {
         let all = self.config.repositories.iter();
         all.map(|(name, config)| Ok((name.clone(), self.repository(config)?)))
             .collect()
+    }
+
+    /// Opens the copies that have a retention of their own, by name; those that cannot be opened are told in the second part.
+    pub(crate) fn expiring_copies(&self) -> (BTreeMap<String, Repository>, Vec<Failure>) {
+        let mut opened = BTreeMap::new();
+        let mut failures = Vec::new();
+        let all = self.config.copies.iter();
+        for (name, config) in all.filter(|(_, config)| config.retention.is_some()) {
+            match self.repository(config) {
+                Ok(repository) => drop(opened.insert(name.clone(), repository)),
+                Err(failure) => failures.push(failure),
+            }
+        }
+        (opened, failures)
     }
 
     /// Opens all repositories, of which only those of these names must be there; without names, all must be.

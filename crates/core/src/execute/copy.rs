@@ -16,7 +16,7 @@ use crate::format::name::{self, ObjectName};
 use crate::format::repository_document::RepositoryDocument;
 use crate::format::{Digest, Label, WriterId, limits};
 use crate::plan::copy::{CopyPlan, CopyStep};
-use crate::repository::{Repository, RepositoryError, StoredEnvelope};
+use crate::repository::{ExpiryRecords, Repository, RepositoryError, StoredEnvelope};
 use crate::storage::{Put, Storage, StorageError};
 
 /// Envelopes are stored whenever this many bytes of objects have arrived.
@@ -53,6 +53,8 @@ pub struct CopyReport {
     pub damaged: BTreeMap<ObjectName, String>,
     /// Backups that were not copied because of that.
     pub held_back: Vec<Label>,
+    /// Backups that were not copied because the copy has let them go.
+    pub let_go: u64,
     /// What is wrong with the copy itself, or with the history of the repository.
     pub problems: Vec<String>,
     /// The newest envelope that both have.
@@ -172,6 +174,7 @@ impl Copying<'_, '_> {
             ));
         }
         self.look_for_rollback(&envelopes, &there);
+        self.leave_out_what_it_let_go(&mut envelopes, &there)?;
         let plan = self.plan(&envelopes, &there)?;
         for (name, (found, size)) in &plan.other_size {
             self.report.problems.push(format!(
@@ -189,8 +192,11 @@ impl Copying<'_, '_> {
         }
         self.epochs(&plan, &there)?;
         // A record of what has expired comes before the envelopes, so that none is missed.
-        self.documents_below(name::EXPIRED, &there)?;
-        self.documents_below(name::HOLDS, &there)?;
+        // What another copy let go says nothing about this one.
+        self.documents_below(name::EXPIRED, &there, |name| {
+            name.expired_number().is_some()
+        })?;
+        self.documents_below(name::HOLDS, &there, |_| true)?;
         for part in plan.parts(PART_BYTES) {
             self.part(part, &plan)?;
         }
@@ -291,6 +297,28 @@ impl Copying<'_, '_> {
         }
     }
 
+    /// What a copy with a retention of its own has let go does not come back.
+    fn leave_out_what_it_let_go(
+        &mut self,
+        envelopes: &mut Vec<ObjectName>,
+        there: &Listing,
+    ) -> Result<(), CopyError> {
+        let (document, name) = (self.job.from.document(), Some(self.job.name));
+        let records = ExpiryRecords::read(self.job.to, document, name);
+        let mut records = records.map_err(|error| self.to(error))?;
+        self.report.problems.append(&mut records.problems);
+        let expired = records.let_go();
+        let all = envelopes.len();
+        envelopes.retain(|name| {
+            let parts = name.envelope_parts();
+            let is_gone = parts.is_some_and(|(writer, number)| expired.covers(writer, number));
+            // One that it has still, because the expiry was interrupted or a hold came, is looked after.
+            !is_gone || there.contains_key(name)
+        });
+        self.report.let_go = (all - envelopes.len()) as u64;
+        Ok(())
+    }
+
     /// Reads all envelopes, several at a time, and plans them in their order.
     fn plan(&mut self, names: &[ObjectName], there: &Listing) -> Result<CopyPlan, CopyError> {
         /// How many envelopes are in memory at once.
@@ -356,7 +384,7 @@ impl Copying<'_, '_> {
         Ok(())
     }
 
-    /// Every sealed identity of every epoch: a change of custodians adds some that no envelope names.
+    /// Every sealed identity of the epochs that are needed: a change of custodians adds some that no envelope names.
     fn epochs(&mut self, plan: &CopyPlan, there: &Listing) -> Result<(), CopyError> {
         let mut wanted = Vec::new();
         let from = self.job.from.storage();
@@ -366,7 +394,10 @@ impl Copying<'_, '_> {
             }
         })
         .map_err(|error| self.from(error))?;
-        wanted.retain(|(name, _)| name.digest().is_some());
+        wanted.retain(|(name, _)| {
+            let epoch = name.epoch_id().filter(|_| name.digest().is_some());
+            epoch.is_some_and(|epoch| plan.epochs.contains(&epoch))
+        });
         let listed: BTreeSet<&ObjectName> = wanted.iter().map(|(name, _)| name).collect();
         let needed = plan.steps.iter().flat_map(|step| &step.objects);
         for (name, _) in needed.filter(|(name, _)| name.as_str().starts_with(name::EPOCHS)) {
@@ -380,12 +411,17 @@ impl Copying<'_, '_> {
     }
 
     /// Holds, and records of what has expired: small signed documents.
-    fn documents_below(&mut self, prefix: &str, there: &Listing) -> Result<(), CopyError> {
+    fn documents_below(
+        &mut self,
+        prefix: &str,
+        there: &Listing,
+        is_wanted: impl Fn(&ObjectName) -> bool,
+    ) -> Result<(), CopyError> {
         let mut names = Vec::new();
         let from = self.job.from.storage();
         from.list(prefix, &mut |name, _| names.push(name))
             .map_err(|error| self.from(error))?;
-        names.retain(|name| !there.contains_key(name));
+        names.retain(|name| is_wanted(name) && !there.contains_key(name));
         names.sort();
         for name in names {
             match from.get(&name, limits::DOCUMENT_MAX) {
@@ -446,7 +482,11 @@ impl Copying<'_, '_> {
         let newest = self.report.newest.as_ref();
         if newest.is_none_or(|newest| newest.envelope.run < envelope.run) {
             let digest = Digest::of(&bytes);
-            self.report.newest = Some(StoredEnvelope { envelope, digest });
+            self.report.newest = Some(StoredEnvelope {
+                envelope,
+                digest,
+                stored: None,
+            });
         }
         Ok(())
     }

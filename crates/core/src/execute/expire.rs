@@ -11,7 +11,7 @@ use super::{Event, Observer};
 use crate::cancel::Cancel;
 use crate::clock::{Clock, whole_seconds};
 use crate::error_chain;
-use crate::format::expiry::{ExpiredRanges, ExpiryRecord};
+use crate::format::expiry::{ExpiredRanges, ExpiryRecord, OfCopy};
 use crate::format::name::{self, ObjectName};
 use crate::format::writer_key::WriterKey;
 use crate::format::{Digest, EpochId, Label, VERSION, WriterId};
@@ -118,6 +118,7 @@ pub fn look(repository: &Repository) -> Result<RepositorySeen, RepositoryError> 
             .map(|stored| BackupSeen {
                 envelope: stored.envelope,
                 digest: stored.digest,
+                stored: stored.stored,
             })
             .collect(),
         problems: catalogue.problems,
@@ -129,6 +130,7 @@ pub fn look(repository: &Repository) -> Result<RepositorySeen, RepositoryError> 
         objects,
         epochs,
         created: created.and_then(|stat| stat.stored),
+        is_copy: repository.copy().is_some(),
         ..RepositorySeen::default()
     })
 }
@@ -194,14 +196,20 @@ pub fn expire(job: &ExpireJob<'_>) -> Result<ExpireReport, ExpireError> {
     let refused = objects.refused.into_iter().chain(epochs.refused);
     report.refused.extend(refused.map(|refused| refused.why));
 
-    let newest = records.numbers.iter().max().copied().unwrap_or(0);
-    let old = records
-        .numbers
-        .iter()
-        .filter(|number| **number + RECORDS_KEPT <= newest + 1);
-    let names = old.map(|number| (ObjectName::expired(*number), 0));
-    delete_all(job, "records", &names.collect::<Vec<_>>())?;
+    // Those of the original, too: a copy gets each of them.
+    let names = old(&records.numbers)
+        .map(ObjectName::expired)
+        .chain(old(&records.own_numbers).map(ObjectName::expired_in_copy));
+    let names: Vec<(ObjectName, u64)> = names.map(|name| (name, 0)).collect();
+    delete_all(job, "records", &names)?;
     Ok(report)
+}
+
+/// The records that are not needed any more.
+fn old(numbers: &[u64]) -> impl Iterator<Item = u64> {
+    let newest = numbers.iter().max().copied().unwrap_or(0);
+    let numbers = numbers.iter().copied();
+    numbers.filter(move |number| number + RECORDS_KEPT <= newest + 1)
 }
 
 /// Stores a new record where what goes is not on record yet; tells what is.
@@ -216,7 +224,15 @@ fn store_record(
     if before == job.plan.expired {
         return Ok(before);
     }
-    let number = records.numbers.iter().max().copied().unwrap_or(0) + 1;
+    let copy = job.writer.copy().map(|name| OfCopy {
+        name: name.to_owned(),
+        seen: job.plan.seen.clone(),
+    });
+    let numbers = match copy {
+        Some(_) => &records.own_numbers,
+        None => &records.numbers,
+    };
+    let number = numbers.iter().max().copied().unwrap_or(0) + 1;
     let document = job.writer.document();
     document
         .writer(key.signing.id())
@@ -230,6 +246,7 @@ fn store_record(
         time: whole_seconds(job.clock.now()),
         tool: job.tool.to_owned(),
         expired: job.plan.expired.clone(),
+        copy,
     };
     let bytes = record.sign(&key.signing);
     match job.writer.storage().create(&record.name(), &bytes)? {

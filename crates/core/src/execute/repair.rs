@@ -20,7 +20,7 @@ use crate::format::seal::BoxedIdentity;
 use crate::format::{Digest, Label, RepositoryId, limits};
 use crate::plan::repair::{DocumentSeen, Heal, RepairPlan, RepairWorld, Side};
 use crate::repository::reader::{BackupReader, Item, used_packs};
-use crate::repository::{Repository, RepositoryError};
+use crate::repository::{ExpiryRecords, Repository, RepositoryError};
 use crate::storage::{Put, Storage, StorageError};
 
 /// What a repair needs.
@@ -29,6 +29,8 @@ pub struct RepairJob<'a> {
     pub target: Arc<dyn Storage>,
     /// Its name.
     pub name: &'a str,
+    /// The name of the copy that is healed; none for a repository that backups go to.
+    pub copy: Option<&'a str>,
     /// The repository that good bytes come from.
     pub from: &'a Repository,
     /// A private directory for objects that are too long for the memory.
@@ -113,47 +115,69 @@ pub fn look(
     Ok(world)
 }
 
-/// The newest record of either side that holds; one that only the other has is brought back.
+/// Which envelopes may be missing, and the newest record of either side, which is brought back where it is lost.
+///
+/// What the healed side has let go by a retention of its own, as a copy, only its own record tells, and nobody else has
+/// that one. The own record of the other side says nothing here.
 fn expiry_records(
     job: &RepairJob<'_>,
     world: &mut RepairWorld,
     document: &RepositoryDocument,
 ) -> Result<(), RepairError> {
     let (target, from) = (&*job.target, job.from.storage());
-    let newest = |listing| {
+    let of_original = |listing| {
         let names = below(listing, name::EXPIRED);
         names.filter(|name| name.expired_number().is_some()).last()
     };
-    let names: BTreeSet<ObjectName> = newest(&world.here)
-        .into_iter()
-        .chain(newest(&world.there))
+    let newest_here = of_original(&world.here).cloned();
+    let newest: BTreeSet<ObjectName> = newest_here
+        .iter()
+        .chain(of_original(&world.there))
         .cloned()
         .collect();
-    let newest_here = newest(&world.here).cloned();
-    for name in names {
+    let own = below(&world.here, name::EXPIRED);
+    let own = own.filter(|name| name.expired_in_copy_number().is_some());
+    let own = own.last().filter(|_| job.copy.is_some()).cloned();
+    let mut records: Vec<ExpiryRecord> = Vec::new();
+    for name in newest.iter().chain(&own) {
         let mut side = |storage: &dyn Storage| -> Result<Side, RepairError> {
-            Ok(match bytes(storage, &name)? {
+            Ok(match bytes(storage, name)? {
                 Ok(None) => Side::Missing,
                 Err(why) => Side::Damaged(why),
-                Ok(Some(bytes)) => match ExpiryRecord::open(&bytes, &name, document) {
+                Ok(Some(bytes)) => match ExpiryRecord::open(&bytes, name, document) {
                     Ok(record) => {
-                        world.expired.push(record.expired);
+                        records.push(record);
                         Side::Good(Digest::of(&bytes), None)
                     }
                     Err(error) => Side::Damaged(error_chain(&error)),
                 },
             })
         };
-        let seen = DocumentSeen {
-            here: side(target)?,
-            there: side(from)?,
-        };
+        let here = side(target)?;
+        let is_own = name.expired_in_copy_number().is_some();
+        let there = if is_own { Side::Missing } else { side(from)? };
         // Older ones are not kept for ever.
-        let is_newer = newest_here.as_ref().is_none_or(|newest| *newest <= name);
-        if is_newer {
-            world.documents.insert(name, seen);
+        if newest_here.as_ref().is_none_or(|newest| newest <= name) {
+            let seen = DocumentSeen { here, there };
+            world.documents.insert(name.clone(), seen);
         }
     }
+    let is_own = |record: &ExpiryRecord| {
+        let of = record.copy.as_ref().map(|of| of.name.as_str());
+        of.is_some() && of == job.copy
+    };
+    let (own, originals): (Vec<_>, Vec<_>) = records.into_iter().partition(is_own);
+    let all = originals.iter().map(|record| record.expired.clone());
+    world.expired = if own.is_empty() {
+        all.collect()
+    } else {
+        let records = ExpiryRecords {
+            newest: originals.into_iter().max_by_key(|record| record.number),
+            own: own.into_iter().next(),
+            ..ExpiryRecords::default()
+        };
+        vec![records.ranges()]
+    };
     Ok(())
 }
 

@@ -29,6 +29,18 @@ pub struct ExpiryRecord {
     pub tool: String,
     /// Who may be missing.
     pub expired: ExpiredRanges,
+    /// In a record of what a copy let go: of which copy, and up to where.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copy: Option<OfCopy>,
+}
+
+/// What makes a record that of a copy with a retention of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OfCopy {
+    /// The name of the copy; in another one the record says nothing.
+    pub name: String,
+    /// The newest sequence number of each writer that the copy knew. Above it the record of the original counts.
+    pub seen: BTreeMap<WriterId, u64>,
 }
 
 /// Sequence numbers by writer, as ranges with both ends in them; sorted, and never two that touch.
@@ -53,7 +65,7 @@ impl ExpiryRecord {
         let key = document.writer(unverified.signer())?;
         let record: Self = dsse::parse_payload(WHAT, &unverified.verify(key)?)?;
         let damaged = |why: &str| Err(FormatError::damaged(WHAT, why));
-        if name.expired_number() != Some(record.number) {
+        if record.number == 0 || *name != record.name() {
             return damaged("it lies under a name that is not its own");
         }
         if record.repository != document.repository {
@@ -67,7 +79,10 @@ impl ExpiryRecord {
 
     /// The name under which it is stored.
     pub fn name(&self) -> ObjectName {
-        ObjectName::expired(self.number)
+        match self.copy {
+            Some(_) => ObjectName::expired_in_copy(self.number),
+            None => ObjectName::expired(self.number),
+        }
     }
 }
 
@@ -124,6 +139,23 @@ impl ExpiredRanges {
             }
         }
         rest
+    }
+
+    /// What of these is newer than the `seen` numbers of their writers.
+    #[must_use]
+    pub fn after(&self, seen: &BTreeMap<WriterId, u64>) -> Self {
+        let above = |(writer, first, last): (WriterId, u64, u64)| {
+            let known = seen.get(&writer).copied().unwrap_or(0);
+            (last > known).then(|| (writer, first.max(known + 1), last))
+        };
+        Self::of_ranges(self.iter().filter_map(above).collect())
+    }
+
+    /// The newest number of each writer.
+    pub fn newest(&self) -> BTreeMap<WriterId, u64> {
+        self.iter()
+            .map(|(writer, _, last)| (writer, last))
+            .collect()
     }
 
     /// Whether an envelope was let go.
@@ -188,6 +220,7 @@ impl ExpiredRanges {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::writer_key::WriterKey;
 
     fn writer() -> WriterId {
         WriterId::from_bytes([7; 8])
@@ -226,5 +259,55 @@ mod tests {
         let cut = joined.without(&[(writer(), 1), (writer(), 3), (writer(), 8)]);
         assert_eq!(listed(&cut), [(2, 2), (4, 4), (7, 7)]);
         assert!(joined.without(&[]) == joined);
+        assert_eq!(joined.newest(), BTreeMap::from([(writer(), 8)]));
+        assert_eq!(
+            listed(&joined.after(&BTreeMap::from([(writer(), 3)]))),
+            [(4, 4), (7, 8)]
+        );
+        assert_eq!(joined.after(&joined.newest()), ExpiredRanges::default());
+        assert_eq!(joined.after(&BTreeMap::new()), joined);
+    }
+
+    #[test]
+    fn a_record_of_a_copy_lies_under_a_name_of_its_own() {
+        let key = WriterKey::generate().expect("random bytes").signing;
+        let document = RepositoryDocument {
+            format: 1,
+            repository: RepositoryId::from_bytes([1; 16]),
+            revision: 1,
+            previous: None,
+            deployment: "example-ca".into(),
+            name: "offsite".into(),
+            created: jiff::Timestamp::UNIX_EPOCH,
+            accepts: Vec::new(),
+            recipients: Vec::new(),
+            writers: BTreeMap::from([(key.id(), key.verifying_key().to_base64())]),
+        };
+        let mut record = ExpiryRecord {
+            format: 1,
+            repository: document.repository,
+            number: 3,
+            time: jiff::Timestamp::UNIX_EPOCH,
+            tool: "test".into(),
+            expired: ranges(&[1, 2]),
+            copy: None,
+        };
+        let (plain, own) = (ObjectName::expired(3), ObjectName::expired_in_copy(3));
+        let bytes = record.sign(&key);
+        assert_eq!(
+            ExpiryRecord::open(&bytes, &plain, &document).expect("opens"),
+            record
+        );
+        assert!(ExpiryRecord::open(&bytes, &own, &document).is_err());
+        record.copy = Some(OfCopy {
+            name: "second".into(),
+            seen: BTreeMap::from([(writer(), 9)]),
+        });
+        let bytes = record.sign(&key);
+        assert_eq!(
+            ExpiryRecord::open(&bytes, &own, &document).expect("opens"),
+            record
+        );
+        assert!(ExpiryRecord::open(&bytes, &plain, &document).is_err());
     }
 }

@@ -16,6 +16,8 @@ pub const ENVELOPES: &str = "envelopes/";
 pub const HOLDS: &str = "holds/";
 /// The prefix of records of expired backups.
 pub const EXPIRED: &str = "expired/";
+/// What the names of a copy's own records begin with, below that prefix.
+const OF_COPY: &str = "copy-";
 /// All prefixes of a repository.
 pub const PREFIXES: [&str; 6] = [REPOSITORY, EPOCHS, OBJECTS, ENVELOPES, HOLDS, EXPIRED];
 
@@ -70,6 +72,11 @@ impl ObjectName {
         Self(format!("{EXPIRED}{number:010}.json"))
     }
 
+    /// A record of what a copy with a retention of its own let go.
+    pub fn expired_in_copy(number: u64) -> Self {
+        Self(format!("{EXPIRED}{OF_COPY}{number:010}.json"))
+    }
+
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -113,7 +120,16 @@ impl ObjectName {
 
     /// The number, 1 or more, for records of expired backups.
     pub fn expired_number(&self) -> Option<u64> {
-        let digits = self.0.strip_prefix(EXPIRED)?.strip_suffix(".json")?;
+        Self::record_number(self.0.strip_prefix(EXPIRED)?)
+    }
+
+    /// The same for records of what a copy let go.
+    pub fn expired_in_copy_number(&self) -> Option<u64> {
+        Self::record_number(self.0.strip_prefix(EXPIRED)?.strip_prefix(OF_COPY)?)
+    }
+
+    fn record_number(file: &str) -> Option<u64> {
+        let digits = file.strip_suffix(".json")?;
         let number = digits.parse().ok().filter(|_| digits.len() == 10)?;
         (number > 0).then_some(number)
     }
@@ -161,6 +177,11 @@ mod tests {
         assert_eq!(hold.hold_label(), Some(label));
         assert_eq!(ObjectName::expired(12).expired_number(), Some(12));
         assert_eq!(ObjectName::expired(0).expired_number(), None);
+        let own = ObjectName::expired_in_copy(12);
+        assert_eq!(ObjectName::parse(own.as_str()), Some(own.clone()));
+        assert_eq!(own.expired_in_copy_number(), Some(12));
+        assert_eq!(own.expired_number(), None);
+        assert_eq!(ObjectName::expired(12).expired_in_copy_number(), None);
     }
 
     #[test]

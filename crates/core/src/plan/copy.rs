@@ -1,10 +1,10 @@
 //! What a copy of a repository still needs, envelope by envelope.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use crate::format::Label;
 use crate::format::envelope::Envelope;
 use crate::format::name::ObjectName;
+use crate::format::{EpochId, Label};
 
 /// The order in which a copy is brought up to date: the objects of a backup before its envelope, each chain from its
 /// beginning.
@@ -14,6 +14,8 @@ pub struct CopyPlan {
     pub steps: Vec<CopyStep>,
     /// Objects that the copy holds with another size; they are left alone.
     pub other_size: BTreeMap<ObjectName, (u64, u64)>,
+    /// The epochs of all backups that the copy has or gets.
+    pub epochs: BTreeSet<EpochId>,
     planned: HashSet<ObjectName>,
 }
 
@@ -34,6 +36,7 @@ impl CopyPlan {
     /// Adds the next backup; `there` is what the copy holds, by name, with sizes.
     pub fn add(&mut self, envelope: &Envelope, there: &BTreeMap<ObjectName, u64>) {
         let mut objects = Vec::new();
+        self.epochs.insert(envelope.epoch.id);
         for (name, size) in envelope.needs() {
             match (there.get(&name), size) {
                 (Some(found), Some(size)) if *found != size => {
@@ -84,7 +87,7 @@ impl CopyPlan {
 pub(super) mod tests {
     use super::*;
     use crate::format::envelope::{EnvelopeEpoch, Scope, Status};
-    use crate::format::{Digest, EpochId, RepositoryId, WriterId};
+    use crate::format::{Digest, RepositoryId, WriterId};
 
     /// An envelope of writer 1 that needs these objects, each of 10 bytes, and the epoch 1.
     pub(in crate::plan) fn envelope(sequence: u64, objects: &[&str]) -> Envelope {

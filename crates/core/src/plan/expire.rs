@@ -4,6 +4,7 @@
 //! storage. When in doubt a backup stays, and when the doubt is about the whole nothing goes: docs/adr/0017.
 
 mod objects;
+mod refusals;
 mod rules;
 #[cfg(test)]
 mod tests;
@@ -21,10 +22,6 @@ use crate::source::Class;
 pub use objects::{EpochCost, ORPHAN_HOURS, Waiting};
 pub use rules::Retention;
 
-/// How long after the newest backup the clock is believed when gaps between backups tell nothing, in days.
-const SILENCE_DAYS: i64 = 45;
-/// The same as a multiple of the longest gap between two backups.
-const SILENCE_GAPS: i32 = 3;
 /// By how much clocks may disagree before they count as wrong.
 const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_hours(1);
 
@@ -72,6 +69,8 @@ pub struct RepositorySeen {
     pub created: Option<Timestamp>,
     /// For how many days after its storing the storage refuses to delete an object.
     pub protected_days: Option<u32>,
+    /// Whether it is a copy of one of the others: no backup is written to it.
+    pub is_copy: bool,
 }
 
 /// A backup in one repository.
@@ -81,6 +80,8 @@ pub struct BackupSeen {
     pub envelope: Envelope,
     /// The digest of its stored bytes.
     pub digest: Digest,
+    /// When it was stored, by the storage's clock.
+    pub stored: Option<Timestamp>,
 }
 
 /// An object, as the storage lists it.
@@ -108,6 +109,8 @@ pub struct Reason {
 pub struct Refusal {
     /// A stable code.
     pub code: &'static str,
+    /// The copy that it is about, when nothing goes from that alone.
+    pub copy: Option<String>,
     /// What stands in the way.
     pub what: String,
     /// What to do.
@@ -119,7 +122,7 @@ pub struct Refusal {
 pub struct ExpirePlan {
     /// The chosen repositories, by name.
     pub repositories: BTreeMap<String, RepositoryPlan>,
-    /// Why nothing may go; then the rest of the plan is for reading only.
+    /// Why nothing may go; then the rest of the plan, or that of one copy, is for reading only.
     pub refusals: Vec<Refusal>,
 }
 
@@ -132,6 +135,8 @@ pub struct RepositoryPlan {
     pub going: Vec<Going>,
     /// What may be missing afterwards; to be recorded before anything is deleted.
     pub expired: ExpiredRanges,
+    /// The newest sequence number that is known of each writer.
+    pub seen: BTreeMap<WriterId, u64>,
     /// Objects that no kept backup needs, with their sizes.
     pub objects: Vec<(Digest, u64)>,
     /// Sealed identities of epochs that no kept backup needs.
@@ -171,6 +176,17 @@ pub struct Going {
 }
 
 impl ExpirePlan {
+    /// Whether nothing may go from any repository.
+    pub fn is_refused(&self) -> bool {
+        self.refusals.iter().any(|refusal| refusal.copy.is_none())
+    }
+
+    /// Whether nothing may go from this one.
+    pub fn refuses(&self, repository: &str) -> bool {
+        let mut refusals = self.refusals.iter();
+        refusals.any(|refusal| refusal.copy.as_ref().is_none_or(|copy| copy == repository))
+    }
+
     /// Whether there is anything to do.
     pub fn is_empty(&self) -> bool {
         self.repositories
@@ -185,6 +201,8 @@ struct Ledger<'i> {
     is_chosen: bool,
     /// Ordered by run.
     backups: Vec<&'i Envelope>,
+    /// When each was stored, by the storage's clock.
+    stored: Vec<Option<Timestamp>>,
     /// The times that rules count by; none for those whose clock was wrong.
     times: Vec<Option<Timestamp>>,
     reasons: Vec<BTreeSet<Reason>>,
@@ -208,7 +226,7 @@ pub fn plan_expire(input: &ExpireInput) -> ExpirePlan {
         ledgers.insert(name, ledger);
     }
     keep_keys(&mut ledgers);
-    let refusals = refusals(input, &ledgers);
+    let refusals = refusals::refusals(input, &ledgers);
     let chosen = ledgers.into_iter().filter(|(_, ledger)| ledger.is_chosen);
     let repositories = chosen
         .map(|(name, ledger)| (name.to_owned(), ledger.finish(input.accept_missing)))
@@ -221,8 +239,13 @@ pub fn plan_expire(input: &ExpireInput) -> ExpirePlan {
 
 impl<'i> Ledger<'i> {
     fn new(seen: &'i RepositorySeen, is_chosen: bool, clock_is_right: bool) -> Self {
-        let mut backups: Vec<&Envelope> = seen.backups.iter().map(|one| &one.envelope).collect();
-        backups.sort_by_key(|one| (one.run, one.writer, one.sequence));
+        let mut ordered: Vec<&BackupSeen> = seen.backups.iter().collect();
+        ordered.sort_by_key(|one| {
+            let envelope = &one.envelope;
+            (envelope.run, envelope.writer, envelope.sequence)
+        });
+        let stored = ordered.iter().map(|one| one.stored).collect();
+        let backups: Vec<&Envelope> = ordered.iter().map(|one| &one.envelope).collect();
         // A backup cannot be younger than one that was taken after it.
         let mut ceiling = Timestamp::MAX;
         let mut times: Vec<Option<Timestamp>> = backups
@@ -241,6 +264,7 @@ impl<'i> Ledger<'i> {
             seen,
             is_chosen,
             backups,
+            stored,
             times,
             reasons,
         }
@@ -281,6 +305,24 @@ impl<'i> Ledger<'i> {
     fn asset_names(&self) -> BTreeSet<&'i str> {
         let assets = self.backups.iter().flat_map(|one| &one.assets);
         assets.map(|asset| asset.name.as_str()).collect()
+    }
+
+    /// The name of the copy that this is.
+    fn copy(&self, name: &str) -> Option<String> {
+        self.seen.is_copy.then(|| name.to_owned())
+    }
+
+    /// What the newest backup of this label says of itself, and the level that it was verified at.
+    fn found(&self, label: &Label) -> Option<(Status, Option<u8>)> {
+        let index = self.backups.iter().rposition(|one| one.label == *label)?;
+        Some((self.backups[index].status, self.level(index)))
+    }
+
+    /// The names of all keys and secrets in it.
+    fn key_names(&self) -> BTreeSet<&'i str> {
+        let assets = self.backups.iter().flat_map(|one| &one.assets);
+        let keys = assets.filter(|asset| is_key(asset.class));
+        keys.map(|asset| asset.name.as_str()).collect()
     }
 
     /// Nothing goes from a repository that was not asked for.
@@ -335,11 +377,17 @@ impl<'i> Ledger<'i> {
         let now = self.newest_time().map_or(now, |newest| newest.min(now));
         for index in 0..self.backups.len() {
             let envelope = self.backups[index];
+            // What was copied or repaired is protected from then on.
+            let stored = envelope
+                .finished
+                .max(self.stored[index].unwrap_or(Timestamp::MIN));
             let configured = self
                 .seen
                 .protected_days
-                .and_then(|days| envelope.finished.checked_add(days_of(days)).ok());
-            let until = envelope.lock_until.max(configured);
+                .and_then(|days| stored.checked_add(days_of(days)).ok());
+            // The envelope tells what the storage does that the backup was written to.
+            let written = envelope.lock_until.filter(|_| !self.seen.is_copy);
+            let until = written.max(configured);
             if let Some(until) = until.filter(|until| *until > now) {
                 let day = until.strftime("%F");
                 self.keep(
@@ -393,6 +441,7 @@ impl<'i> Ledger<'i> {
         }
         // What is there and stays is not on record: its loss must show.
         plan.expired = expired.without(&kept);
+        plan.seen = plan.expired.union(&ExpiredRanges::of(kept)).newest();
         objects::plan(&self, &mut plan);
         plan
     }
@@ -412,40 +461,44 @@ fn is_key(class: Class) -> bool {
 
 /// Keeps the keys and secrets that kept databases need: of the same run, else the newest before it, else the oldest.
 fn keep_keys(ledgers: &mut BTreeMap<&str, Ledger<'_>>) {
-    let mut databases: Vec<(u64, Label, String)> = Vec::new();
+    struct Database {
+        run: u64,
+        repository: String,
+        /// The keys in the same envelope.
+        keys: BTreeSet<String>,
+    }
+    let mut databases: Vec<Database> = Vec::new();
     for (repository, ledger) in &*ledgers {
+        let holding: Vec<(&str, BTreeSet<usize>)> = ledger
+            .key_names()
+            .into_iter()
+            .map(|key| (key, ledger.holding(key).into_iter().collect()))
+            .collect();
         for (index, envelope) in ledger.backups.iter().enumerate() {
             if ledger.is_kept(index) && envelope.assets.iter().any(|one| needs_keys(one.class)) {
-                databases.push((
-                    envelope.run,
-                    envelope.label.clone(),
-                    (*repository).to_owned(),
-                ));
+                let with = holding
+                    .iter()
+                    .filter(|(_, indices)| indices.contains(&index));
+                databases.push(Database {
+                    run: envelope.run,
+                    repository: (*repository).to_owned(),
+                    keys: with.map(|(key, _)| (*key).to_owned()).collect(),
+                });
             }
         }
     }
-    for (repository, ledger) in ledgers.iter_mut().filter(|(_, ledger)| ledger.is_chosen) {
-        let keys: BTreeSet<&str> = ledger
-            .backups
-            .iter()
-            .flat_map(|one| &one.assets)
-            .filter(|asset| is_key(asset.class))
-            .map(|asset| asset.name.as_str())
-            .collect();
-        for key in keys {
+    for ledger in ledgers.values_mut().filter(|ledger| ledger.is_chosen) {
+        for key in ledger.key_names() {
             let mut oldest_first = ledger.holding(key);
             oldest_first.reverse();
-            for (run, label, place) in &databases {
-                let after =
-                    oldest_first.partition_point(|index| ledger.backups[*index].run <= *run);
+            // A key in the same envelope needs no word, in a copy neither.
+            for database in databases.iter().filter(|one| !one.keys.contains(key)) {
+                let (run, place) = (database.run, &database.repository);
+                let after = oldest_first.partition_point(|index| ledger.backups[*index].run <= run);
                 let before = after.checked_sub(1).map(|place| oldest_first[place]);
                 let Some(index) = before.or_else(|| oldest_first.first().copied()) else {
                     continue;
                 };
-                // A database in the same envelope needs no word.
-                if place == repository && ledger.backups[index].label == *label {
-                    continue;
-                }
                 let text = format!("has the {key} for database backups in {place}");
                 let already = Reason {
                     code: "needed-by-database",
@@ -454,141 +507,5 @@ fn keep_keys(ledgers: &mut BTreeMap<&str, Ledger<'_>>) {
                 ledger.reasons[index].insert(already);
             }
         }
-    }
-}
-
-/// Why nothing may go.
-fn refusals(input: &ExpireInput, ledgers: &BTreeMap<&str, Ledger<'_>>) -> Vec<Refusal> {
-    let mut refusals = Vec::new();
-    for (name, ledger) in ledgers {
-        let seen = ledger.seen;
-        let missing = seen.missing.iter().count();
-        let is_accepted = input.accept_missing && seen.problems.len() <= missing;
-        if let Some(problem) = seen.problems.first().filter(|_| !is_accepted) {
-            let more = seen.problems.len() - 1;
-            let more = if more == 0 {
-                String::new()
-            } else {
-                format!(" (and {more} more)")
-            };
-            refusals.push(Refusal {
-                code: "history",
-                what: format!("repository {name}: {problem}{more}"),
-                hint: "Nothing is deleted while the history has holes: what looks unneeded may be all that is left of a \
-                       backup. Bring the envelopes back from a copy. If they are lost for good, say so once with \
-                       --accept-missing."
-                    .to_owned(),
-            });
-        }
-    }
-    let newest = ledgers
-        .values()
-        .filter_map(|ledger| ledger.backups.last())
-        .max_by_key(|one| one.run);
-    let Some(newest) = newest else {
-        return refusals;
-    };
-    newest_is_good(newest, ledgers, &mut refusals);
-    if !input.clock_is_right {
-        clock_is_sound(input.now, newest, ledgers, &mut refusals);
-    }
-    refusals
-}
-
-/// Nothing goes before its successor is known to be good.
-fn newest_is_good(
-    newest: &Envelope,
-    ledgers: &BTreeMap<&str, Ledger<'_>>,
-    refusals: &mut Vec<Refusal>,
-) {
-    let label = &newest.label;
-    for name in &newest.repositories {
-        let found = ledgers.get(name.as_str()).and_then(|ledger| {
-            let index = ledger.backups.iter().rposition(|one| one.label == *label)?;
-            Some((ledger.backups[index].status, ledger.level(index)))
-        });
-        let (code, what, hint) = match found {
-            None => (
-                "newest-incomplete",
-                format!(
-                    "the newest backup {label} is incomplete: repository {name} does not have it"
-                ),
-                "Take a complete backup first: `strongroom backup`.".to_owned(),
-            ),
-            Some((Status::Incomplete, _)) => (
-                "newest-incomplete",
-                format!("the newest backup {label} is incomplete"),
-                "Take a complete backup first: `strongroom backup` says what was missing."
-                    .to_owned(),
-            ),
-            Some((_, Some(0))) => (
-                "newest-damaged",
-                format!("the newest backup {label} is damaged in repository {name}"),
-                "Take another backup, and verify it: `strongroom backup`, `strongroom verify`."
-                    .to_owned(),
-            ),
-            Some((_, None)) => (
-                "newest-unverified",
-                format!("the newest backup {label} was not verified in repository {name}"),
-                format!(
-                    "Run `strongroom verify {label}` on this host, then `strongroom expire` again."
-                ),
-            ),
-            Some((_, Some(_))) => continue,
-        };
-        if !refusals.iter().any(|one| one.what == what) {
-            refusals.push(Refusal { code, what, hint });
-        }
-    }
-}
-
-/// A clock that jumped must not make everything look old.
-fn clock_is_sound(
-    now: Timestamp,
-    newest: &Envelope,
-    ledgers: &BTreeMap<&str, Ledger<'_>>,
-    refusals: &mut Vec<Refusal>,
-) {
-    let hint =
-        "Compare `date -u` with another clock. If this one is right, say so with --clock-is-right.";
-    let age = now.duration_since(newest.started);
-    if age < -CLOCK_TOLERANCE {
-        refusals.push(Refusal {
-            code: "clock",
-            what: format!(
-                "the newest backup {} was taken at {}, and this host's clock shows {now}",
-                newest.label, newest.started
-            ),
-            hint: hint.to_owned(),
-        });
-        return;
-    }
-    let longest = ledgers
-        .values()
-        .flat_map(|ledger| {
-            let times: Vec<Timestamp> = ledger.times.iter().flatten().copied().collect();
-            let gaps: Vec<SignedDuration> = times
-                .windows(2)
-                .map(|two| two[1].duration_since(two[0]))
-                .collect();
-            gaps
-        })
-        .max()
-        .unwrap_or_default();
-    let bound = SignedDuration::from_hours(24 * SILENCE_DAYS).max(
-        longest
-            .checked_mul(SILENCE_GAPS)
-            .unwrap_or(SignedDuration::MAX),
-    );
-    if age > bound {
-        refusals.push(Refusal {
-            code: "clock",
-            what: format!(
-                "the newest backup {} is {} days old: either backups have stopped or this host's clock is wrong",
-                newest.label,
-                age.as_hours() / 24
-            ),
-            hint: format!("Take a backup first. {hint}"),
-        });
     }
 }

@@ -47,6 +47,8 @@ pub struct Repository {
     document_digest: Digest,
     /// Those of this and of all earlier revisions.
     all_recipients: BTreeSet<String>,
+    /// The name of the copy that this is, if it is one.
+    copy: Option<String>,
 }
 
 /// What a new repository shall be.
@@ -68,6 +70,8 @@ pub struct StoredEnvelope {
     pub envelope: Envelope,
     /// The digest of its stored bytes.
     pub digest: Digest,
+    /// When it was stored, by the clock of the storage, where a list has told it.
+    pub stored: Option<jiff::Timestamp>,
 }
 
 /// All backups of a repository, and what is wrong with its history.
@@ -156,6 +160,7 @@ impl Repository {
                 document,
                 document_digest: Digest::of(&bytes),
                 all_recipients,
+                copy: None,
             }),
             Put::AlreadyThere => Err(RepositoryError::AlreadyThere {
                 location: storage.location().to_owned(),
@@ -191,7 +196,22 @@ impl Repository {
             document,
             document_digest,
             all_recipients,
+            copy: None,
         })
+    }
+
+    /// Opens a copy, which has the objects of its original and may have a retention of its own, by its name.
+    pub fn open_copy(storage: Arc<dyn Storage>, name: &str) -> Result<Self, RepositoryError> {
+        let opened = Self::open(storage)?;
+        Ok(Self {
+            copy: Some(name.to_owned()),
+            ..opened
+        })
+    }
+
+    /// The name of the copy that this is; none when backups are written to it.
+    pub fn copy(&self) -> Option<&str> {
+        self.copy.as_deref()
     }
 
     /// The repository's description.
@@ -236,6 +256,7 @@ impl Repository {
         Ok(StoredEnvelope {
             envelope,
             digest: Digest::of(&bytes),
+            stored: None,
         })
     }
 
@@ -341,8 +362,11 @@ impl Repository {
     pub fn catalogue(&self) -> Result<Catalogue, RepositoryError> {
         // An envelope is deleted once a record says so: listed in this order, none is missed without it.
         let mut names = Vec::new();
-        self.storage
-            .list(name::ENVELOPES, &mut |name, _| names.push(name))?;
+        let mut times = BTreeMap::new();
+        self.storage.list(name::ENVELOPES, &mut |name, stat| {
+            times.insert(name.clone(), stat.stored);
+            names.push(name);
+        })?;
         names.sort();
         let mut records = self.expiry_records()?;
         let expired = records.ranges();
@@ -380,7 +404,8 @@ impl Repository {
                 }
             }
             match read.remove(&name).expect("all of known writers were read") {
-                Ok(stored) => {
+                Ok(mut stored) => {
+                    stored.stored = times.get(&name).copied().flatten();
                     let previous = last
                         .filter(|_| sequence == expected)
                         .and_then(|last| last.2);

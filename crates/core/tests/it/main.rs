@@ -2,6 +2,7 @@
 
 mod backup_faults;
 mod clock;
+mod copy_expiry;
 mod expire;
 mod restore_steps;
 mod streams;

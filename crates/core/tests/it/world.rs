@@ -55,6 +55,8 @@ pub(crate) struct World {
     /// Captures the fourth asset in its place.
     pub(crate) source: Option<fn() -> Box<dyn Source>>,
     pub(crate) options: LoadOptions,
+    /// The name of the copy that is read in the place of the repository.
+    pub(crate) copy: Option<String>,
 }
 
 pub(crate) fn time(text: &str) -> Timestamp {
@@ -75,6 +77,7 @@ impl World {
             server: MemoryServer::new(),
             source: None,
             options: LoadOptions::default(),
+            copy: None,
         };
         let new = NewRepository {
             deployment: "example-ca".into(),
@@ -103,7 +106,7 @@ impl World {
         storage
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
@@ -124,7 +127,11 @@ impl World {
     }
 
     pub(crate) fn repository(&self) -> Repository {
-        Repository::open(self.shared()).expect("opens")
+        let opened = match &self.copy {
+            Some(name) => Repository::open_copy(self.shared(), name),
+            None => Repository::open(self.shared()),
+        };
+        opened.expect("opens")
     }
 
     /// Takes a backup of everything.

@@ -191,6 +191,12 @@ fn print(to: &Report, pair: &Pair<'_>, report: &CopyReport) {
              `strongroom repair --from {copy} --to {from}` heals what the copy still has"
         ));
     }
+    if report.let_go > 0 {
+        to.line(format!(
+            "{copy} has let go {} backups that {from} still has; they stay away.",
+            report.let_go
+        ));
+    }
     if report.backups.is_empty() && report.objects == 0 {
         to.line(format!("{copy} has all of {from} that can be copied."));
     } else {
@@ -233,6 +239,7 @@ fn document(pair: &Pair<'_>, report: &CopyReport) -> serde_json::Value {
             .map(|(name, why)| json!({ "object": name.as_str(), "why": why }))
             .collect::<Vec<_>>(),
         "held_back": report.held_back,
+        "let_go": report.let_go,
         "problems": report.problems,
         "complete": is_whole(report),
     })

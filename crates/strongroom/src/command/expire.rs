@@ -83,22 +83,31 @@ pub(crate) fn run(args: &ExpireArgs, around: &Surroundings) -> Result<Exit, Fail
     let gate = Gate::find(&session, &args.approval, args.apply)?;
     let request = Request::new(args, &gate)?;
     for name in &request.chosen {
-        if !session.config.repositories.contains_key(name) {
-            return Err(Failure::usage(format!("there is no repository {name:?}")));
+        let config = session.any_repository(name)?;
+        if config.copy_of.is_some() && config.retention.is_none() {
+            let message = format!("{name:?} is a copy without a retention, it keeps everything");
+            return Err(Failure::usage(message).hint(format!(
+                "Say what it keeps in [repository.{name}.retention]."
+            )));
         }
     }
     // All of them, also for one: keys are kept for the databases in another.
-    let repositories = session.repositories()?;
+    let mut repositories = session.repositories()?;
+    let (copies, failures) = session.expiring_copies();
+    if let Some(failure) = failures.into_iter().next() {
+        return Err(failure);
+    }
+    repositories.extend(copies);
     let plan = plan(&request, &session, &repositories)?;
     let report = &around.report;
     for (name, part) in &plan.repositories {
-        print(&session, name, part);
+        print(&session, name, part)?;
     }
     for refusal in &plan.refusals {
         report.problem(format!("{}. {}", refusal.what, refusal.hint));
     }
     let changes = args.apply || args.record;
-    if !plan.refusals.is_empty() {
+    if plan.is_refused() || plan.repositories.keys().all(|name| plan.refuses(name)) {
         report.answer("Nothing may be deleted now; the reasons are above.");
         report.document(document(&plan, &BTreeMap::new(), false));
         return Ok(Exit::Refused);
@@ -110,6 +119,13 @@ pub(crate) fn run(args: &ExpireArgs, around: &Surroundings) -> Result<Exit, Fail
         request.clock_is_right,
     );
     let (read, work) = (ReadOptions::default(), Work::Expire(work));
+    let mut exit = Exit::Done;
+    for name in plan.repositories.keys().filter(|name| plan.refuses(name)) {
+        report.problem(format!(
+            "nothing may be deleted from {name} now; the others go their way"
+        ));
+        exit = Exit::Problems;
+    }
     if !changes {
         report.line(if plan.is_empty() {
             "Nothing goes."
@@ -123,16 +139,16 @@ pub(crate) fn run(args: &ExpireArgs, around: &Surroundings) -> Result<Exit, Fail
             document["plan"] = written;
         }
         report.document(document);
-        return Ok(Exit::Done);
+        return Ok(exit);
     }
     let key = key(args, &session)?;
     if let Some(approved) = gate.approved() {
         approved.compare(&session, &read, work)?;
         approved.use_up(&session)?;
     }
-    let mut exit = Exit::Done;
     let mut done = BTreeMap::new();
-    for (name, part) in &plan.repositories {
+    let parts = plan.repositories.iter();
+    for (name, part) in parts.filter(|(name, _)| !plan.refuses(name)) {
         match apply(
             args,
             &session,
@@ -189,7 +205,7 @@ fn seen_of(
     name: &str,
     repository: &Repository,
 ) -> Result<RepositorySeen, Failure> {
-    let config = &session.config.repositories[name];
+    let config = session.any_repository(name)?;
     let mut seen = look(repository)?;
     let state = session.state(name);
     if let Some(head) = state.head(repository.document().repository)? {
@@ -198,7 +214,8 @@ fn seen_of(
         seen.problems.extend(rolled_back(&head, envelopes));
     }
     seen.retention.clone_from(&config.retention);
-    let assets = session.config.assets.iter();
+    // A copy goes by its own rules alone.
+    let assets = session.config.assets.iter().filter(|_| !seen.is_copy);
     seen.assets = assets
         .filter_map(|asset| Some((asset.name.clone(), asset.retention.clone()?)))
         .collect();
@@ -243,7 +260,7 @@ fn apply(
     plan: &RepositoryPlan,
     key: Option<&WriterKey>,
 ) -> Result<ExpireReport, Failure> {
-    let config = &session.config.repositories[name];
+    let config = session.any_repository(name)?;
     let progress = Progress::new(&session.around.report);
     let expirer;
     let repository = if args.apply {
@@ -269,14 +286,18 @@ fn apply(
     Ok(expire(&job)?)
 }
 
-fn print(session: &Session<'_>, name: &str, plan: &RepositoryPlan) {
+fn print(session: &Session<'_>, name: &str, plan: &RepositoryPlan) -> Result<(), Failure> {
     let report = &session.around.report;
-    let config = &session.config.repositories[name];
+    let config = session.any_repository(name)?;
     let keeps = match &config.retention {
         Some(retention) => format!("keeps {retention}"),
         None => "has no retention and keeps everything".to_owned(),
     };
-    report.heading(&format!("Repository {name} {keeps}."));
+    let what = match &config.copy_of {
+        Some(original) => format!("{name} (copy of {original})"),
+        None => name.to_owned(),
+    };
+    report.heading(&format!("Repository {what} {keeps}."));
     let stays = plan.kept.iter().map(|kept| {
         let reasons: Vec<&str> = kept.reasons.iter().map(|one| one.text.as_str()).collect();
         vec![
@@ -318,6 +339,7 @@ fn print(session: &Session<'_>, name: &str, plan: &RepositoryPlan) {
         bytes(plan.freed_bytes),
     ));
     print_waiting(report, plan, config.epoch_days);
+    Ok(())
 }
 
 fn print_waiting(report: &Report, plan: &RepositoryPlan, epoch_days: u32) {
@@ -396,10 +418,11 @@ fn document(plan: &ExpirePlan, done: &BTreeMap<&str, ExpireReport>, applied: boo
         .repositories
         .iter()
         .map(|(name, part)| repository_document(name, part, done.get(name.as_str())));
-    let refusals = plan
-        .refusals
-        .iter()
-        .map(|refusal| json!({ "code": refusal.code, "what": refusal.what, "hint": refusal.hint }));
+    let refusals = plan.refusals.iter().map(|refusal| {
+        json!({
+            "code": refusal.code, "copy": refusal.copy, "what": refusal.what, "hint": refusal.hint,
+        })
+    });
     json!({
         "applied": applied,
         "refusals": refusals.collect::<Vec<_>>(),

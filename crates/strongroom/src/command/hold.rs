@@ -33,9 +33,15 @@ pub(crate) struct HoldArgs {
 
 pub(crate) fn run(args: &HoldArgs, around: &Surroundings) -> Result<Exit, Failure> {
     let session = around.session()?;
-    let repositories = session.repositories()?;
+    let mut repositories = session.repositories()?;
+    let (copies, failures) = session.expiring_copies();
+    for failure in &failures {
+        around.report.failed_part(failure);
+    }
+    let reached = failures.first().map_or(Exit::Done, |_| Exit::Problems);
     if args.list {
-        return list(&session, &repositories);
+        repositories.extend(copies);
+        return Ok(reached.and(list(&session, &repositories)?));
     }
     let reason = args.reason.as_deref().unwrap_or_default().trim();
     if reason.is_empty() || reason.len() > REASON_MAX {
@@ -44,11 +50,24 @@ pub(crate) fn run(args: &HoldArgs, around: &Surroundings) -> Result<Exit, Failur
     }
     let label = args.label.as_deref().unwrap_or_default();
     if args.release {
-        return release(&session, &repositories, label, reason);
+        repositories.extend(copies);
+        return Ok(reached.and(release(&session, &repositories, label, reason)?));
     }
+    // A copy that lets backups go by a rule of its own may have one longer than its original, or lose it sooner.
     let runs = Runs::read(&session, &repositories)?;
-    let run = runs.find(label, &[])?;
-    place(&session, &repositories, run, reason)
+    let in_copies = Runs::read(&session, &copies)?;
+    let here = runs.find(label, &[]);
+    let label = here.as_ref().map_or(label, |run| run.label.as_str());
+    let there = in_copies.find(label, &[]);
+    let held: BTreeMap<String, &StoredEnvelope> = [&here, &there]
+        .into_iter()
+        .flatten()
+        .flat_map(|run| &run.envelopes)
+        .map(|(name, stored)| (name.clone(), stored))
+        .collect();
+    let run = here.or_else(|failure| there.map_err(|_| failure))?;
+    repositories.extend(copies);
+    Ok(reached.and(place(&session, &repositories, (run, &held), reason)?))
 }
 
 fn list(
@@ -91,14 +110,14 @@ fn list(
 fn place(
     session: &Session<'_>,
     repositories: &BTreeMap<String, Repository>,
-    run: &Run,
+    (run, envelopes): (&Run, &BTreeMap<String, &StoredEnvelope>),
     reason: &str,
 ) -> Result<Exit, Failure> {
     let report = &session.around.report;
     let key = session.writer_key()?;
     let mut exit = Exit::Done;
     let mut held = Vec::new();
-    for (name, stored) in &run.envelopes {
+    for (name, stored) in envelopes {
         let repository = &repositories[name];
         let clock = &session.around.clock;
         let put = repository
@@ -153,7 +172,7 @@ fn release(
         let Some(held) = holds.iter().find(|held| held.label.as_str() == label) else {
             continue;
         };
-        let config = &session.config.repositories[name];
+        let config = session.any_repository(name)?;
         let expirer = session.repository_as(config, Role::Expirer)?;
         expirer
             .release_hold(&held.label)

@@ -76,6 +76,7 @@ pub(crate) fn run(args: &RepairArgs, around: &Surroundings) -> Result<Exit, Fail
     let job = RepairJob {
         target,
         name: &to.name,
+        copy: to.copy_of.as_ref().map(|_| to.name.as_str()),
         from: &good,
         scratch: &session.config.writer.state_dir.join("copy"),
         cancel: &around.cancel,

@@ -6,6 +6,7 @@ use clap::Args;
 use serde_json::json;
 use strongroom_core::clock::Clock as _;
 use strongroom_core::format::envelope::Status;
+use strongroom_core::format::expiry::ExpiredRanges;
 use strongroom_core::format::{Digest, Label};
 use strongroom_core::repository::state::{DAMAGED, Verified};
 use strongroom_core::repository::{Repository, StoredEnvelope};
@@ -31,6 +32,8 @@ struct PlaceSeen<'c> {
 struct OpenedSeen {
     backups: Vec<StoredEnvelope>,
     problems: Vec<String>,
+    /// What it has let go, or never got because the original had let it go.
+    expired: ExpiredRanges,
     /// The bytes of all objects that the backups need.
     needed_bytes: u64,
     room: Option<FreeSpace>,
@@ -118,6 +121,7 @@ fn look(session: &Session<'_>, config: &RepositoryConfig) -> Result<OpenedSeen, 
     Ok(OpenedSeen {
         backups: catalogue.backups,
         problems,
+        expired: catalogue.records.ranges(),
         needed_bytes: needed.values().sum(),
         room: repository
             .storage()
@@ -217,7 +221,12 @@ fn behind(place: &PlaceSeen<'_>, places: &[PlaceSeen<'_>]) -> Option<usize> {
     };
     let held: BTreeSet<Digest> = here.backups.iter().map(|stored| stored.digest).collect();
     let all = there.backups.iter();
-    Some(all.filter(|stored| !held.contains(&stored.digest)).count())
+    let is_lacking = |stored: &&StoredEnvelope| {
+        let envelope = &stored.envelope;
+        let has_expired = here.expired.covers(envelope.writer, envelope.sequence);
+        !has_expired && !held.contains(&stored.digest)
+    };
+    Some(all.filter(is_lacking).count())
 }
 
 fn age(session: &Session<'_>, time: jiff::Timestamp) -> String {

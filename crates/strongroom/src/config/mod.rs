@@ -136,7 +136,7 @@ pub(crate) struct RepositoryConfig {
     pub(crate) shared_recipient_reason: Option<String>,
     /// The repository that this one is a copy of.
     pub(crate) copy_of: Option<String>,
-    /// How long backups are kept; without it for ever.
+    /// How long backups are kept; without it for ever. A copy has its own, or none.
     pub(crate) retention: Option<Retention>,
 }
 

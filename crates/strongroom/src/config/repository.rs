@@ -19,14 +19,13 @@ use super::{EPOCH_DAYS_DEFAULT, RepositoryConfig, retention};
 const RECIPIENTS_HINT: &str = "Write recipients = [\"age1...\"] with what `strongroom identity new --out FILE` prints, or recipients_file = \"FILE\".";
 
 /// Keys that a copy does not have.
-const DECIDED_BY_THE_ORIGINAL: [&str; 7] = [
+const DECIDED_BY_THE_ORIGINAL: [&str; 6] = [
     "recipients",
     "recipients_file",
     "accepts",
     "epoch_days",
     "allow_shared_recipient",
     "shared_recipient_reason",
-    "retention",
 ];
 
 /// A repository, with the places that later faults are reported at.
@@ -88,7 +87,7 @@ impl ParsedRepository {
             expirer: place.expirer,
             restorer: place.restorer,
             copy_of: Some(original.name.clone()),
-            retention: None,
+            retention: self.retention,
             ..original.clone()
         })
     }
@@ -161,7 +160,7 @@ pub(super) fn read(
     }
 }
 
-/// Reads the table of a copy: its place, and nothing that the original decides.
+/// Reads the table of a copy: its place and its retention, and nothing that the original decides.
 fn read_copy(
     section: Section<'_, '_>,
     name: &str,
@@ -186,13 +185,14 @@ fn read_copy(
         epoch_days,
     };
     let place = place::read(&section, around);
+    let retention = retention::read(&section, None);
     let header = section.span();
     section.finish();
     ParsedRepository {
         name: name.to_owned(),
         header,
         place,
-        retention: None,
+        retention,
         recipients: Vec::new(),
         accepts: None,
         allow_shared: None,

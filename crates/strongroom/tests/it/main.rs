@@ -10,6 +10,7 @@
 mod approvals;
 mod commands;
 mod copies;
+mod copies_expire;
 mod core_dumps;
 mod custody;
 mod expire;

@@ -1,5 +1,7 @@
 //! The rules by example and by property: what stays, what goes, and when nothing may go.
 
+mod copies;
+
 use std::collections::BTreeSet;
 
 use jiff::ToSpan as _;
@@ -60,6 +62,7 @@ fn backup(run: u64, started: Timestamp) -> BackupSeen {
             lock_until: None,
         },
         digest: Digest::of(&run.to_le_bytes()),
+        stored: None,
     }
 }
 

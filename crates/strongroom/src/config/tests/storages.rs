@@ -166,11 +166,23 @@ fn credentials_that_mean_nothing_to_a_storage_are_refused() {
 }
 
 #[test]
-fn a_copy_has_no_retention() {
-    let copy = "[repository.second]\nurl = \"file:second\"\ncopy_of = \"offsite\"\nretention = { keep_last = 1 }\n[asset.database]";
-    let told = faults(&example().replace("[asset.database]", copy));
-    assert!(
-        told[0].contains("\"retention\" is given, and this is a copy"),
-        "{told:?}"
+fn a_copy_has_a_retention_of_its_own_or_none() {
+    let with = |keys: &str| {
+        let copy = format!(
+            "[repository.second]\nurl = \"file:second\"\ncopy_of = \"offsite\"\n{keys}\n[asset.database]"
+        );
+        example().replace("[asset.database]", &copy)
+    };
+    let of_original = "\n[repository.offsite.retention]\nkeep_daily = 7\n";
+    let config = parse(&(with("") + of_original)).expect("valid");
+    assert!(config.repositories["offsite"].retention.is_some());
+    assert_eq!(
+        config.copies["second"].retention, None,
+        "it keeps everything"
     );
+    let config = parse(&with("retention = { keep_last = 3 }")).expect("valid");
+    let retention = config.copies["second"].retention.clone();
+    assert_eq!(retention.map(|one| one.last), Some(3));
+    let told = faults(&with("retention = { keep_last = 0 }"));
+    assert!(told[0].contains("\"keep_last\" is 0"), "{told:?}");
 }
