@@ -6,6 +6,7 @@
 use std::io::Read;
 use std::sync::Mutex;
 
+use strongroom_core::format::Digest;
 use strongroom_core::format::name::ObjectName;
 use strongroom_core::storage::{Body, FreeSpace, ObjectStat, Put, Storage, StorageError};
 
@@ -321,6 +322,11 @@ impl<S: Storage> Storage for FaultStorage<S> {
 
     fn stat(&self, name: &ObjectName) -> Result<Option<ObjectStat>, StorageError> {
         let run = |_| self.inner.stat(name);
+        self.call(Operation::Stat, name.as_str(), run, || Ok(None))
+    }
+
+    fn checksum(&self, name: &ObjectName) -> Result<Option<Digest>, StorageError> {
+        let run = |_| self.inner.checksum(name);
         self.call(Operation::Stat, name.as_str(), run, || Ok(None))
     }
 

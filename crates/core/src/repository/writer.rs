@@ -13,6 +13,7 @@ use super::hashing::StreamHasher;
 use super::index::{ArtifactId, ChunkId, Index, StoredObject};
 use super::packer::{Frame, FrameChunk, FramePlaces, Packer, SealedPack};
 use super::presence::Presence;
+use super::replaced::LastBackup;
 use super::state::{EpochState, FoundDamage, WriterState};
 use super::stream::AssetSink;
 use super::{Repository, RepositoryError};
@@ -75,6 +76,8 @@ pub struct BackupWriter<'a> {
     /// Packs of the index: whether the storage still has them.
     present: HashMap<u32, bool>,
     presence: Presence,
+    /// What the last backup of this host needed, and when its envelope was stored; none until the first question.
+    last: Option<LastBackup>,
     /// Numbers of packs in the manifest.
     numbered: HashMap<u32, i32>,
     /// The frame that each open stream fills: its chunks lie together, so that a restore of it decodes little else.
@@ -173,6 +176,7 @@ impl<'a> BackupWriter<'a> {
             objects: BTreeMap::new(),
             present: HashMap::new(),
             presence: Presence::default(),
+            last: None,
             numbered: HashMap::new(),
             frames: BTreeMap::new(),
             spare: Vec::new(),
@@ -297,13 +301,22 @@ impl<'a> BackupWriter<'a> {
             return Ok(false);
         }
         let storage = self.repository.storage();
-        let size_bytes = self.presence.size_bytes(storage, object.digest)?;
-        let stored = size_bytes == Some(object.size_bytes);
-        if !stored {
+        let stat = self.presence.stat(storage, object.digest)?;
+        let Some(stat) = stat.filter(|stat| stat.size_bytes == object.size_bytes) else {
             let what = format!("object {name} is missing from the repository or has another size");
             self.note_stored_anew(&what);
+            return Ok(false);
+        };
+        let last = match &mut self.last {
+            Some(last) => last,
+            none => none.insert(LastBackup::of(self.repository, self.state)?),
+        };
+        if last.is_in_doubt(storage, &name, stat.stored)? {
+            let what = format!("object {name} was stored once more after the last backup");
+            self.note_stored_anew(&what);
+            return Ok(false);
         }
-        Ok(stored)
+        Ok(true)
     }
 
     fn note_stored_anew(&mut self, what: &str) {

@@ -4,6 +4,7 @@ mod backup_faults;
 mod clock;
 mod copy_expiry;
 mod expire;
+mod replaced;
 mod restore_steps;
 mod streams;
 mod world;
