@@ -22,7 +22,7 @@ use crate::command::custody::last_rehearsal;
 use crate::config::{AssetConfig, RepositoryConfig, Settings};
 use crate::custody::Records;
 use crate::failure::{Exit, Failure};
-use crate::session::{Session, Surroundings};
+use crate::session::{Session, Surroundings, each};
 
 /// Arguments of `check`.
 #[derive(Args)]
@@ -87,16 +87,15 @@ fn look(session: &Session<'_>) -> Inventory {
     let (writer_key, writer) = writer_key(session);
     Inventory {
         assets: assets(session),
-        repositories: session
-            .config
-            .repositories
-            .values()
-            .map(|config| RepositorySeen {
-                name: config.name.clone(),
-                opened: opened(session, config, writer)
-                    .map_err(|failure| (failure.message, failure.hint)),
-            })
-            .collect(),
+        repositories: each(session.config.repositories.values(), |config| {
+            opened(session, config, writer)
+        })
+        .into_iter()
+        .map(|(config, opened)| RepositorySeen {
+            name: config.name.clone(),
+            opened: opened.map_err(|failure| (failure.message, failure.hint)),
+        })
+        .collect(),
         writer_key,
         scratch_room: scratch_room(&session.config.writer.state_dir),
         custody: custody(session),
