@@ -6,5 +6,6 @@ mod copy_expiry;
 mod expire;
 mod replaced;
 mod restore_steps;
+mod stale;
 mod streams;
 mod world;
