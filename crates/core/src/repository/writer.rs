@@ -30,8 +30,8 @@ use crate::format::{Digest, EpochId, Label, limits};
 use crate::source::Class;
 use crate::storage::Body;
 
-/// After how many packs what was stored is made durable and known to later runs.
-const PACKS_BETWEEN_COMMITS: u32 = 128;
+/// After how many bytes of packs what was stored is made durable and known to later runs: a run that is killed loses no more.
+const BYTES_BETWEEN_COMMITS: u64 = 256 << 20;
 
 /// To whom a repository seals, and for how long one epoch lasts.
 pub struct Sealing {
@@ -92,7 +92,7 @@ pub struct BackupWriter<'a> {
     /// Streams whose runs wait for their packs.
     waiting: Vec<(Stream, Vec<DraftRun>)>,
     waiting_runs: usize,
-    packs_since_commit: u32,
+    bytes_since_commit: u64,
     assets: Vec<EnvelopeAsset>,
     pub(super) stats: AssetStats,
     stored_bytes: u64,
@@ -186,7 +186,7 @@ impl<'a> BackupWriter<'a> {
             places: FramePlaces::new(),
             waiting: Vec::new(),
             waiting_runs: 0,
-            packs_since_commit: 0,
+            bytes_since_commit: 0,
             assets: Vec::new(),
             stats: AssetStats::default(),
             stored_bytes: 0,
@@ -406,9 +406,9 @@ impl<'a> BackupWriter<'a> {
             }
         }
         self.stats.stored_bytes += pack.object.size_bytes;
-        self.packs_since_commit += 1;
-        if self.packs_since_commit >= PACKS_BETWEEN_COMMITS {
-            self.packs_since_commit = 0;
+        self.bytes_since_commit += pack.object.size_bytes;
+        if self.bytes_since_commit >= BYTES_BETWEEN_COMMITS {
+            self.bytes_since_commit = 0;
             self.repository.storage().flush()?;
             self.index.commit()?;
         }

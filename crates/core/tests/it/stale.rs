@@ -1,6 +1,8 @@
-//! Lists that are out of date: what was stored is not listed yet, what was deleted still is.
+//! Lists that are out of date: what was stored is not listed yet, what was deleted still is. And runs that die late.
 
+use strongroom_core::format::name::ObjectName;
 use strongroom_core::storage::Storage as _;
+use strongroom_testkit::fault_storage::{Fault, Operation};
 
 use crate::expire::{advance, apply, backup, plan_of, rules, some_days};
 use crate::world::{World, contents, lines};
@@ -82,4 +84,36 @@ fn an_expiry_by_old_lists_takes_nothing_that_a_kept_backup_needs() {
         assert_whole(&world, &case);
     }
     assert!(deleted > 100, "{deleted}");
+}
+
+/// Pseudo-random bytes, which neither compress nor repeat.
+fn noise(length: usize) -> Vec<u8> {
+    let mut state = 0x9E37_79B9_7F4A_7C15_u64;
+    let words = std::iter::repeat_with(|| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    });
+    words.flatten().take(length).collect()
+}
+
+#[test]
+fn a_first_backup_that_dies_late_is_not_stored_again() {
+    let world = World::new();
+    world.write("log/ca.log", &noise(330 << 20));
+    let orphans = |world: &World| {
+        let names = world.storage.inner().names();
+        let is_object = |name: &&ObjectName| name.as_str().starts_with("objects/");
+        names.iter().filter(is_object).count()
+    };
+    // Some 37 packs of a little more than 8 MiB; the power is cut at the 35th.
+    world.storage.fault_at(Operation::Put, 34, Fault::Fail);
+    world.backup().expect_err("it dies");
+    world.storage.inner().crash();
+    let durable = orphans(&world);
+    assert!(durable >= 25, "{durable} were made durable on the way");
+    let next = world.must_backup();
+    assert!(next.stored_bytes < 100 << 20, "{} bytes", next.stored_bytes);
+    assert_eq!(world.damage(&next.label), [""; 0]);
 }
