@@ -34,6 +34,9 @@ use crate::report::Report;
 /// Where the configuration is looked for, in this order.
 const CONFIGURATIONS: [&str; 2] = ["strongroom.toml", "/etc/strongroom/strongroom.toml"];
 
+/// How many repositories are waited for at the same time.
+const AT_ONCE: usize = 16;
+
 /// The surroundings of a command.
 pub(crate) struct Surroundings {
     pub(crate) global: Global,
@@ -306,23 +309,50 @@ impl Session<'_> {
 
     /// Opens all repositories of the configuration, by name.
     pub(crate) fn repositories(&self) -> Result<BTreeMap<String, Repository>, Failure> {
-        let all = self.config.repositories.iter();
-        all.map(|(name, config)| Ok((name.clone(), self.repository(config)?)))
+        let opened = each(self.config.repositories.values(), |config| {
+            self.repository(config)
+        });
+        opened
+            .into_iter()
+            .map(|(config, opened)| Ok((self.key_of(config), opened?)))
             .collect()
     }
 
     /// Opens the copies that have a retention of their own, by name; those that cannot be opened are told in the second part.
     pub(crate) fn expiring_copies(&self) -> (BTreeMap<String, Repository>, Vec<Failure>) {
+        let all = self.config.copies.values();
+        self.open_each(
+            all.filter(|config| config.retention.is_some()),
+            Role::Writer,
+        )
+    }
+
+    fn open_each<'c>(
+        &self,
+        configs: impl Iterator<Item = &'c RepositoryConfig>,
+        role: Role,
+    ) -> (BTreeMap<String, Repository>, Vec<Failure>) {
         let mut opened = BTreeMap::new();
         let mut failures = Vec::new();
-        let all = self.config.copies.iter();
-        for (name, config) in all.filter(|(_, config)| config.retention.is_some()) {
-            match self.repository(config) {
-                Ok(repository) => drop(opened.insert(name.clone(), repository)),
+        for (config, outcome) in each(configs, |config| self.repository_as(config, role)) {
+            match outcome {
+                Ok(repository) => drop(opened.insert(self.key_of(config), repository)),
                 Err(failure) => failures.push(failure),
             }
         }
         (opened, failures)
+    }
+
+    /// The name that a repository is known by in this session: a copy that is read has that of its original.
+    fn key_of(&self, config: &RepositoryConfig) -> String {
+        let read = self.config.repositories.get(config.document_name());
+        let is_read = read.is_some_and(|read| read.name == config.name);
+        let name = if is_read {
+            config.document_name()
+        } else {
+            &config.name
+        };
+        name.to_owned()
     }
 
     /// Opens all repositories, of which only those of these names must be there; without names, all must be.
@@ -331,10 +361,12 @@ impl Session<'_> {
         names: &BTreeSet<String>,
     ) -> Result<BTreeMap<String, Repository>, Failure> {
         let mut opened = BTreeMap::new();
-        for (name, config) in &self.config.repositories {
-            match self.repository(config) {
-                Ok(repository) => drop(opened.insert(name.clone(), repository)),
-                Err(failure) if names.is_empty() || names.contains(name) => return Err(failure),
+        let all = self.config.repositories.values();
+        for (config, outcome) in each(all, |config| self.repository(config)) {
+            let name = self.key_of(config);
+            match outcome {
+                Ok(repository) => drop(opened.insert(name, repository)),
+                Err(failure) if names.is_empty() || names.contains(&name) => return Err(failure),
                 Err(_) => {}
             }
         }
@@ -346,15 +378,7 @@ impl Session<'_> {
         &self,
         role: Role,
     ) -> (BTreeMap<String, Repository>, Vec<Failure>) {
-        let mut opened = BTreeMap::new();
-        let mut failures = Vec::new();
-        for (name, config) in &self.config.repositories {
-            match self.repository_as(config, role) {
-                Ok(repository) => drop(opened.insert(name.clone(), repository)),
-                Err(failure) => failures.push(failure),
-            }
-        }
-        (opened, failures)
+        self.open_each(self.config.repositories.values(), role)
     }
 
     /// Opens the repositories of a restore: all of them, or, when only some assets are meant, those that can be opened.
@@ -422,6 +446,31 @@ impl Session<'_> {
             .map(|asset| (asset.name.clone(), source(asset)))
             .collect()
     }
+}
+
+/// Does something with each of these repositories at the same time, so that one that does not answer holds up none of
+/// the others; the outcomes in their order.
+pub(crate) fn each<'c, T: Send>(
+    configs: impl IntoIterator<Item = &'c RepositoryConfig>,
+    work: impl Fn(&'c RepositoryConfig) -> T + Sync,
+) -> Vec<(&'c RepositoryConfig, T)> {
+    let configs: Vec<&RepositoryConfig> = configs.into_iter().collect();
+    let work = &work;
+    let mut outcomes = Vec::new();
+    for some in configs.chunks(AT_ONCE) {
+        std::thread::scope(|scope| {
+            let begun: Vec<_> = some
+                .iter()
+                .map(|config| (*config, scope.spawn(move || work(config))))
+                .collect();
+            outcomes.extend(begun.into_iter().map(|(config, thread)| {
+                let outcome = thread.join();
+                let outcome = outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+                (config, outcome)
+            }));
+        });
+    }
+    outcomes
 }
 
 /// The source that reads an asset.

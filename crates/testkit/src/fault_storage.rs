@@ -6,6 +6,7 @@
 use std::io::Read;
 use std::sync::Mutex;
 
+use strongroom_core::format::Digest;
 use strongroom_core::format::name::ObjectName;
 use strongroom_core::storage::{Body, FreeSpace, ObjectStat, Put, Storage, StorageError};
 
@@ -81,7 +82,11 @@ pub struct FaultStorage<S> {
     inner: S,
     state: Mutex<State>,
     hook: Mutex<Option<Hook>>,
+    shown: Mutex<Option<Listing>>,
 }
+
+/// What a storage held at some time.
+pub type Listing = Vec<(ObjectName, ObjectStat)>;
 
 type Hook = Box<dyn FnMut(Operation) + Send>;
 
@@ -111,7 +116,21 @@ impl<S: Storage> FaultStorage<S> {
             inner,
             state: Mutex::default(),
             hook: Mutex::default(),
+            shown: Mutex::default(),
         }
+    }
+
+    /// What there is now.
+    pub fn remember(&self) -> Result<Listing, StorageError> {
+        let mut found = Vec::new();
+        let visit = &mut |name, stat| found.push((name, stat));
+        self.inner.list("", visit)?;
+        Ok(found)
+    }
+
+    /// From now on every list shows this in the place of what is there; `None` ends it.
+    pub fn show(&self, listing: Option<Listing>) {
+        *self.shown.lock().expect("no panic under the lock") = listing;
     }
 
     /// Adds a fault at call number `call`, counted from 0: of `operation`, or of any operation for `None`.
@@ -315,12 +334,27 @@ impl<S: Storage> Storage for FaultStorage<S> {
         prefix: &str,
         visit: &mut dyn FnMut(ObjectName, ObjectStat),
     ) -> Result<(), StorageError> {
-        let run = |_| self.inner.list(prefix, visit);
+        let run = |_| {
+            let shown = self.shown.lock().expect("no panic under the lock").clone();
+            let Some(shown) = shown else {
+                return self.inner.list(prefix, visit);
+            };
+            let below = shown.into_iter();
+            below
+                .filter(|(name, _)| name.as_str().starts_with(prefix))
+                .for_each(|(name, stat)| visit(name, stat));
+            Ok(())
+        };
         self.call(Operation::List, prefix, run, || Ok(()))
     }
 
     fn stat(&self, name: &ObjectName) -> Result<Option<ObjectStat>, StorageError> {
         let run = |_| self.inner.stat(name);
+        self.call(Operation::Stat, name.as_str(), run, || Ok(None))
+    }
+
+    fn checksum(&self, name: &ObjectName) -> Result<Option<Digest>, StorageError> {
+        let run = |_| self.inner.checksum(name);
         self.call(Operation::Stat, name.as_str(), run, || Ok(None))
     }
 

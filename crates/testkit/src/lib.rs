@@ -22,6 +22,7 @@ pub mod server_conformance;
 pub mod servers;
 mod skipped;
 pub mod storage_conformance;
+pub mod stub;
 
 pub use skipped::skip;
 

@@ -71,10 +71,28 @@ const fn case(name: &'static str, run: fn(&dyn Storage)) -> Case {
     Case { name, run }
 }
 
+/// The cases that delete; a writer may not.
+const DELETING: [&str; 3] = [
+    "the visitor of a list may use the storage",
+    "delete removes one object and may be repeated",
+    "a deleted name may be stored again",
+];
+
 /// Runs all cases, each on a storage of its own, and panics at the first that fails, after naming it.
 pub fn run(make: &mut dyn FnMut() -> Box<dyn Storage>) {
+    run_by(&mut |_| make());
+}
+
+/// The same, with the credentials that each case needs: `make` is told whether it deletes.
+pub fn run_by(make: &mut dyn FnMut(bool) -> Box<dyn Storage>) {
+    for name in DELETING {
+        assert!(
+            CASES.iter().any(|case| case.name == name),
+            "{name} was renamed"
+        );
+    }
     for case in CASES {
-        let storage = make();
+        let storage = make(DELETING.contains(&case.name));
         let result = catch_unwind(AssertUnwindSafe(|| (case.run)(storage.as_ref())));
         if let Err(panic) = result {
             eprintln!("{} breaks the contract: {}", storage.location(), case.name);

@@ -91,6 +91,23 @@ fn it_conforms() {
     assert_eq!(visited, ["repository/00000001.json"]);
 }
 
+/// The permissions are those of the table in docs/guide/storages/azure.md; what deletes has the expirer's besides.
+#[test]
+fn the_whole_contract_holds_with_a_writers_signature() {
+    let test = "azure::the_whole_contract_holds_with_a_writers_signature";
+    let Some(service) = Service::start(test) else {
+        return;
+    };
+    let page = include_str!("../../../../docs/guide/storages/azure.md");
+    for writer in ["rcl", "rcwl"] {
+        assert!(page.contains(&format!("| `{writer}` |")), "{writer}");
+        storage_conformance::run_by(&mut |deletes| {
+            let permissions = if deletes { "rcwdl" } else { writer };
+            service.permitted(permissions, &fresh())
+        });
+    }
+}
+
 #[test]
 fn large_files_and_races() {
     let Some(service) = Service::start("azure::large_files_and_races") else {

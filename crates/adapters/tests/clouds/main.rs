@@ -10,7 +10,6 @@
 mod azure;
 mod gcs;
 mod sas;
-mod stub;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -23,6 +22,7 @@ use strongroom_core::cancel::Cancel;
 use strongroom_core::format::Digest;
 use strongroom_core::format::name::ObjectName;
 use strongroom_core::storage::{Body, Put, Storage, StorageError};
+use strongroom_testkit::stub;
 
 /// A prefix that nothing else uses.
 fn fresh() -> String {
@@ -167,6 +167,8 @@ fn faults_pass(open_at: &dyn Fn(String) -> Box<dyn Storage>, server: &str) {
     proxy.next(&[Status(500), CutAnswer]);
     storage.delete(&object).expect("deletes");
     assert_eq!(storage.stat(&object).expect("stats"), None);
+    storage.delete(&name).expect("deletes");
+    stub::a_stale_list_misleads_nobody(&*storage, &proxy);
 
     let file = tempfile::NamedTempFile::new().expect("a temporary file");
     let bytes = vec![3; 40 << 20];

@@ -3,6 +3,7 @@
 use strongroom_core::format::Digest;
 use strongroom_core::format::name::ObjectName;
 use strongroom_core::storage::{Body, Put, StorageError};
+use strongroom_testkit::storage_conformance;
 
 use super::place::{create, open, run, server};
 
@@ -49,6 +50,24 @@ fn a_writer_needs_no_more_than_the_guide_allows() {
     let error = storage.delete(&name).expect_err("is refused");
     assert!(matches!(error, StorageError::Refused(_)), "{error:?}");
     assert!(server.path("r").join(name.as_str()).exists());
+}
+
+#[test]
+fn the_whole_contract_holds_with_what_the_guide_allows() {
+    let test = "restricted::the_whole_contract_holds_with_what_the_guide_allows";
+    // What deletes does so as the expirer, on a server of its own.
+    let (Some(writer), Some(expirer)) = (
+        server(test, &allowed("ca-writer")),
+        server(test, &allowed("ca-expirer")),
+    ) else {
+        return;
+    };
+    let mut number = 0;
+    storage_conformance::run_by(&mut |deletes| {
+        number += 1;
+        let server = if deletes { &expirer } else { &writer };
+        create(&server.here(&format!("r{number}")))
+    });
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod key_belongs;
 mod key_password_covered;
 mod not_covered;
 mod objects_there;
+mod objects_unchanged;
 mod recipients_pinned;
 mod repository_reachable;
 mod room_left;
@@ -19,7 +20,7 @@ mod writer_key_private;
 use std::path::PathBuf;
 
 use crate::format::Label;
-use crate::repository::Survey;
+use crate::repository::{ReplacedSeen, Survey};
 use crate::source::{Class, Inspection};
 use crate::storage::FreeSpace;
 
@@ -141,6 +142,8 @@ pub struct OpenedSeen {
     pub newer_than_written: Option<(u64, u64)>,
     /// The stored objects, held against what the backups need.
     pub objects: Survey,
+    /// Those of them that were stored after a backup that needs them.
+    pub replaced: ReplacedSeen,
     /// How many backups there are, and the newest.
     pub backups: (usize, Option<(Label, jiff::Timestamp)>),
     /// The room left.
@@ -175,6 +178,7 @@ pub const RULES: &[Rule] = &[
     recipients_pinned::RULE,
     history_unbroken::RULE,
     objects_there::RULE,
+    objects_unchanged::RULE,
     room_left::RULE,
     asset_readable::RULE,
     key_belongs::RULE,
@@ -214,6 +218,7 @@ impl Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::name::ObjectName;
 
     #[test]
     fn every_rule_file_is_listed() {
@@ -246,6 +251,7 @@ mod tests {
             rolled_back_from: None,
             newer_than_written: None,
             objects: Survey::default(),
+            replaced: ReplacedSeen::default(),
             backups: (0, None),
             room: Some(FreeSpace {
                 free_bytes: 1 << 40,
@@ -277,6 +283,28 @@ mod tests {
             worst(&repository(changed), "recipients-pinned"),
             Severity::Problem
         );
+        for (replaced, severity) in [
+            (
+                ReplacedSeen {
+                    overwritten: vec![ObjectName::repository(1)],
+                    unread: vec![],
+                },
+                Severity::Problem,
+            ),
+            (
+                ReplacedSeen {
+                    overwritten: vec![],
+                    unread: vec![ObjectName::repository(1)],
+                },
+                Severity::Warning,
+            ),
+        ] {
+            let seen = OpenedSeen {
+                replaced,
+                ..opened()
+            };
+            assert_eq!(worst(&repository(seen), "objects-unchanged"), severity);
+        }
         let stranger = OpenedSeen {
             writer_known: false,
             ..opened()

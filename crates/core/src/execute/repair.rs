@@ -20,7 +20,7 @@ use crate::format::seal::BoxedIdentity;
 use crate::format::{Digest, Label, RepositoryId, limits};
 use crate::plan::repair::{DocumentSeen, Heal, RepairPlan, RepairWorld, Side};
 use crate::repository::reader::{BackupReader, Item, used_packs};
-use crate::repository::{ExpiryRecords, Repository, RepositoryError};
+use crate::repository::{ExpiryRecords, Replaced, Repository, RepositoryError};
 use crate::storage::{Put, Storage, StorageError};
 
 /// What a repair needs.
@@ -50,6 +50,8 @@ pub struct RepairReport {
     pub bytes: u64,
     /// What could not be, and why.
     pub failed: BTreeMap<ObjectName, String>,
+    /// When the objects that were brought back were stored, by the storage's clock.
+    pub stored: Replaced,
 }
 
 /// Why nothing was repaired.
@@ -289,6 +291,11 @@ pub fn repair(job: &RepairJob<'_>, plan: &RepairPlan) -> Result<RepairReport, Re
             Ok(length) => {
                 report.bytes += length;
                 report.healed.push(heal.name.clone());
+                if heal.name.digest().is_some()
+                    && let Some(time) = job.target.stat(&heal.name)?.and_then(|stat| stat.stored)
+                {
+                    report.stored.insert(heal.name.clone(), time);
+                }
             }
             Err(why) => drop(report.failed.insert(heal.name.clone(), why)),
         }

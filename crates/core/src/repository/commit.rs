@@ -142,13 +142,20 @@ impl PlacedBackup<'_> {
         }
         let digest = Digest::of(&bytes);
         this.index.commit()?;
-        this.state.save_head(&Head {
+        let mut head = Head {
             repository,
             sequence,
             digest,
             run: run.run,
             writer,
-        })?;
+            stored: None,
+        };
+        this.state.save_head(&head)?;
+        // The backup exists; a storage that fails now costs no more than the next run's doubt about its objects.
+        if let Ok(Some(stat)) = storage.stat(&name) {
+            head.stored = stat.stored;
+            this.state.save_head(&head)?;
+        }
         this.state.save_memory(&this.memory)?;
         let stored_bytes = this.stored_bytes + bytes.len() as u64;
         Ok(CommittedBackup {

@@ -10,6 +10,7 @@ pub mod kept;
 mod packer;
 mod presence;
 pub mod reader;
+mod replaced;
 pub mod state;
 mod stream;
 pub mod writer;
@@ -20,6 +21,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 pub(crate) use hashing::update_zeros;
 pub use kept::{ExpiryRecords, StoredHold};
+pub use replaced::{Replaced, ReplacedSeen};
 
 use crate::clock::{Clock, whole_seconds};
 use crate::error_chain;
@@ -33,6 +35,7 @@ use crate::format::writer_key::WriterKey;
 use crate::format::{Digest, FormatError, RepositoryId, WriterId, limits};
 use crate::source::Class;
 use crate::storage::{Put, Storage, StorageError};
+use state::Head;
 
 /// How many envelopes above the known ones are read at most, in search of one that holds.
 const FORGERIES_READ: usize = 64;
@@ -102,6 +105,8 @@ pub struct Survey {
     pub unneeded: u64,
     /// Their bytes.
     pub unneeded_bytes: u64,
+    /// Objects that were stored after a backup that needs them, by what the storage says, and when.
+    pub replaced: Replaced,
 }
 
 impl Repository {
@@ -303,28 +308,59 @@ impl Repository {
         Ok((None, problems))
     }
 
-    /// Holds the names and sizes of the stored objects, learned by one list, against what backups need.
-    pub fn survey(&self, backups: &[StoredEnvelope]) -> Result<Survey, RepositoryError> {
-        let mut needed: BTreeMap<ObjectName, u64> = BTreeMap::new();
-        for stored in backups {
-            let objects = stored.envelope.objects.iter();
-            needed.extend(objects.map(|(object, size)| (ObjectName::object(*object), *size)));
+    /// Holds names, sizes and times of the stored objects and epochs, learned by one list each, against what backups need.
+    ///
+    /// `head` is what this host remembers of the newest envelope; whoever stores that once more does not move its time.
+    pub fn survey(
+        &self,
+        backups: &[StoredEnvelope],
+        head: Option<&Head>,
+    ) -> Result<Survey, RepositoryError> {
+        struct Needed {
+            size_bytes: Option<u64>,
+            /// When the first backup that needs it was there.
+            by: Option<jiff::Timestamp>,
         }
+        let mut needed: BTreeMap<ObjectName, Needed> = BTreeMap::new();
+        for stored in backups {
+            let remembered = head.filter(|head| head.digest == stored.digest);
+            let remembered = remembered.and_then(|head| head.stored);
+            let earlier = |one: Option<jiff::Timestamp>, other: Option<jiff::Timestamp>| {
+                one.into_iter().chain(other).min()
+            };
+            let by = earlier(stored.stored, remembered);
+            for (name, size_bytes) in stored.envelope.needs() {
+                let entry = needed.entry(name).or_insert(Needed { size_bytes, by });
+                entry.by = earlier(entry.by, by);
+            }
+        }
+        let sizes = needed.values().filter_map(|needed| needed.size_bytes);
         let mut survey = Survey {
-            needed_bytes: needed.values().sum(),
+            needed_bytes: sizes.sum(),
             ..Survey::default()
         };
-        self.storage.list(
-            name::OBJECTS,
-            &mut |name, stat| match needed.remove(&name) {
-                Some(size) if size == stat.size_bytes => {}
-                Some(_) => survey.of_another_size.push(name),
-                None => {
-                    survey.unneeded += 1;
-                    survey.unneeded_bytes += stat.size_bytes;
+        for prefix in [name::OBJECTS, name::EPOCHS] {
+            self.storage.list(prefix, &mut |name, stat| {
+                let Some(wanted) = needed.remove(&name) else {
+                    // Custodians that come and go add identities of epochs which no envelope names.
+                    if prefix == name::OBJECTS {
+                        survey.unneeded += 1;
+                        survey.unneeded_bytes += stat.size_bytes;
+                    }
+                    return;
+                };
+                if wanted
+                    .size_bytes
+                    .is_some_and(|size| size != stat.size_bytes)
+                {
+                    survey.of_another_size.push(name);
+                } else if let Some(time) = stat.stored
+                    && replaced::is_later(stat.stored, wanted.by)
+                {
+                    survey.replaced.insert(name, time);
                 }
-            },
-        )?;
+            })?;
+        }
         survey.missing = needed.into_keys().collect();
         Ok(survey)
     }

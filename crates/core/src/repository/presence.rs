@@ -4,13 +4,13 @@ use std::collections::HashMap;
 
 use crate::format::Digest;
 use crate::format::name::{OBJECTS, ObjectName};
-use crate::storage::{Storage, StorageError};
+use crate::storage::{ObjectStat, Storage, StorageError};
 
 /// What is known of the objects of a repository.
 #[derive(Default)]
 pub(super) struct Presence {
     /// None until the first question.
-    listed: Option<HashMap<Digest, u64>>,
+    listed: Option<HashMap<Digest, ObjectStat>>,
     /// Handed to the storage by this run; they may still be on their way.
     stored: HashMap<Digest, u64>,
 }
@@ -21,33 +21,33 @@ impl Presence {
         self.stored.insert(object, size_bytes);
     }
 
-    /// The size of an object, or none if it is not there.
-    pub(super) fn size_bytes(
+    /// Size and time of an object, or none if it is not there. What this run has put has no time.
+    pub(super) fn stat(
         &mut self,
         storage: &dyn Storage,
         object: Digest,
-    ) -> Result<Option<u64>, StorageError> {
-        if let Some(size_bytes) = self.stored.get(&object) {
-            return Ok(Some(*size_bytes));
+    ) -> Result<Option<ObjectStat>, StorageError> {
+        if let Some(size_bytes) = self.stored.get(&object).copied() {
+            let stored = None;
+            return Ok(Some(ObjectStat { size_bytes, stored }));
         }
         let listed = match &mut self.listed {
             Some(listed) => listed,
             none => none.insert(list(storage)?),
         };
-        if let Some(size_bytes) = listed.get(&object) {
-            return Ok(Some(*size_bytes));
+        if let Some(stat) = listed.get(&object) {
+            return Ok(Some(*stat));
         }
         // A list may lag behind; an object that it does not show is asked for by name.
-        let stat = storage.stat(&ObjectName::object(object))?;
-        Ok(stat.map(|stat| stat.size_bytes))
+        storage.stat(&ObjectName::object(object))
     }
 }
 
-fn list(storage: &dyn Storage) -> Result<HashMap<Digest, u64>, StorageError> {
+fn list(storage: &dyn Storage) -> Result<HashMap<Digest, ObjectStat>, StorageError> {
     let mut listed = HashMap::new();
     storage.list(OBJECTS, &mut |name, stat| {
         if let Some(object) = name.digest() {
-            listed.insert(object, stat.size_bytes);
+            listed.insert(object, stat);
         }
     })?;
     Ok(listed)

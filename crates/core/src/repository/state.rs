@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::RepositoryError;
+use super::{Replaced, RepositoryError};
 use crate::format::name::ObjectName;
 use crate::format::{Digest, EpochId, Label, RepositoryId, WriterId};
 use crate::private_file;
@@ -33,6 +33,9 @@ pub struct Head {
     pub run: u64,
     /// Whose chain it is in.
     pub writer: WriterId,
+    /// When it was stored, by the storage's clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stored: Option<jiff::Timestamp>,
 }
 
 /// The epoch that new backups are sealed to.
@@ -75,6 +78,13 @@ pub struct FoundDamage {
 struct DamageRecord {
     repository: RepositoryId,
     objects: BTreeMap<String, FoundDamage>,
+}
+
+/// Objects that were read and found whole although they had been stored once more, and when they had been.
+#[derive(Serialize, Deserialize)]
+struct ProvedRecord {
+    repository: RepositoryId,
+    objects: BTreeMap<String, jiff::Timestamp>,
 }
 
 impl WriterState {
@@ -196,6 +206,42 @@ impl WriterState {
         self.save(
             "damaged.json",
             &DamageRecord {
+                repository,
+                objects: objects.collect(),
+            },
+        )
+    }
+
+    /// The objects of `repository` that were found whole after they had been stored once more, and when that was.
+    pub fn proved(&self, repository: RepositoryId) -> Result<Replaced, RepositoryError> {
+        let record: Option<ProvedRecord> = self.load("proved.json")?;
+        let record = record.filter(|record| record.repository == repository);
+        let objects = record.map(|record| record.objects).unwrap_or_default();
+        let named = objects.into_iter();
+        Ok(named
+            .filter_map(|(name, stored)| Some((ObjectName::parse(&name)?, stored)))
+            .collect())
+    }
+
+    /// Remembers that these were whole when they had been stored at these times; forgets what is not `kept`.
+    pub fn note_proved(
+        &self,
+        repository: RepositoryId,
+        proved: Replaced,
+        is_kept: impl Fn(&ObjectName) -> bool,
+    ) -> Result<(), RepositoryError> {
+        let known = self.proved(repository)?;
+        let mut all = known.clone();
+        all.retain(|name, _| is_kept(name));
+        all.extend(proved);
+        if all == known {
+            return Ok(());
+        }
+        let objects = all.into_iter();
+        let objects = objects.map(|(name, stored)| (name.as_str().to_owned(), stored));
+        self.save(
+            "proved.json",
+            &ProvedRecord {
                 repository,
                 objects: objects.collect(),
             },

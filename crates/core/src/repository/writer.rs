@@ -13,6 +13,7 @@ use super::hashing::StreamHasher;
 use super::index::{ArtifactId, ChunkId, Index, StoredObject};
 use super::packer::{Frame, FrameChunk, FramePlaces, Packer, SealedPack};
 use super::presence::Presence;
+use super::replaced::LastBackup;
 use super::state::{EpochState, FoundDamage, WriterState};
 use super::stream::AssetSink;
 use super::{Repository, RepositoryError};
@@ -29,8 +30,8 @@ use crate::format::{Digest, EpochId, Label, limits};
 use crate::source::Class;
 use crate::storage::Body;
 
-/// After how many packs what was stored is made durable and known to later runs.
-const PACKS_BETWEEN_COMMITS: u32 = 128;
+/// After how many bytes of packs what was stored is made durable and known to later runs: a run that is killed loses no more.
+const BYTES_BETWEEN_COMMITS: u64 = 256 << 20;
 
 /// To whom a repository seals, and for how long one epoch lasts.
 pub struct Sealing {
@@ -75,6 +76,8 @@ pub struct BackupWriter<'a> {
     /// Packs of the index: whether the storage still has them.
     present: HashMap<u32, bool>,
     presence: Presence,
+    /// What the last backup of this host needed, and when its envelope was stored; none until the first question.
+    last: Option<LastBackup>,
     /// Numbers of packs in the manifest.
     numbered: HashMap<u32, i32>,
     /// The frame that each open stream fills: its chunks lie together, so that a restore of it decodes little else.
@@ -89,7 +92,7 @@ pub struct BackupWriter<'a> {
     /// Streams whose runs wait for their packs.
     waiting: Vec<(Stream, Vec<DraftRun>)>,
     waiting_runs: usize,
-    packs_since_commit: u32,
+    bytes_since_commit: u64,
     assets: Vec<EnvelopeAsset>,
     pub(super) stats: AssetStats,
     stored_bytes: u64,
@@ -173,6 +176,7 @@ impl<'a> BackupWriter<'a> {
             objects: BTreeMap::new(),
             present: HashMap::new(),
             presence: Presence::default(),
+            last: None,
             numbered: HashMap::new(),
             frames: BTreeMap::new(),
             spare: Vec::new(),
@@ -182,7 +186,7 @@ impl<'a> BackupWriter<'a> {
             places: FramePlaces::new(),
             waiting: Vec::new(),
             waiting_runs: 0,
-            packs_since_commit: 0,
+            bytes_since_commit: 0,
             assets: Vec::new(),
             stats: AssetStats::default(),
             stored_bytes: 0,
@@ -297,13 +301,22 @@ impl<'a> BackupWriter<'a> {
             return Ok(false);
         }
         let storage = self.repository.storage();
-        let size_bytes = self.presence.size_bytes(storage, object.digest)?;
-        let stored = size_bytes == Some(object.size_bytes);
-        if !stored {
+        let stat = self.presence.stat(storage, object.digest)?;
+        let Some(stat) = stat.filter(|stat| stat.size_bytes == object.size_bytes) else {
             let what = format!("object {name} is missing from the repository or has another size");
             self.note_stored_anew(&what);
+            return Ok(false);
+        };
+        let last = match &mut self.last {
+            Some(last) => last,
+            none => none.insert(LastBackup::of(self.repository, self.state)?),
+        };
+        if last.is_in_doubt(storage, &name, stat.stored)? {
+            let what = format!("object {name} was stored once more after the last backup");
+            self.note_stored_anew(&what);
+            return Ok(false);
         }
-        Ok(stored)
+        Ok(true)
     }
 
     fn note_stored_anew(&mut self, what: &str) {
@@ -393,9 +406,9 @@ impl<'a> BackupWriter<'a> {
             }
         }
         self.stats.stored_bytes += pack.object.size_bytes;
-        self.packs_since_commit += 1;
-        if self.packs_since_commit >= PACKS_BETWEEN_COMMITS {
-            self.packs_since_commit = 0;
+        self.bytes_since_commit += pack.object.size_bytes;
+        if self.bytes_since_commit >= BYTES_BETWEEN_COMMITS {
+            self.bytes_since_commit = 0;
             self.repository.storage().flush()?;
             self.index.commit()?;
         }

@@ -7,6 +7,7 @@ use std::fmt;
 use std::io::Read;
 use std::path::Path;
 
+use crate::format::Digest;
 use crate::format::name::ObjectName;
 
 /// What a storage keeps an object's bytes from.
@@ -127,6 +128,12 @@ pub trait Storage: Send + Sync {
 
     /// What is known of an object; `None` when it is not there.
     fn stat(&self, name: &ObjectName) -> Result<Option<ObjectStat>, StorageError>;
+
+    /// The SHA-256 of an object's bytes, as the storage itself computed it when it took them and without reading them now;
+    /// `None` where it tells none.
+    fn checksum(&self, _name: &ObjectName) -> Result<Option<Digest>, StorageError> {
+        Ok(None)
+    }
 
     /// Deletes an object; one that is gone already is no error.
     fn delete(&self, name: &ObjectName) -> Result<(), StorageError>;

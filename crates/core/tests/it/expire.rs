@@ -26,7 +26,7 @@ use strongroom_testkit::fault_storage::{Fault, FaultStorage, Operation};
 use crate::world::{Tree, World, contents, lines, time};
 
 /// Days and weeks; nothing else.
-fn rules() -> Retention {
+pub(crate) fn rules() -> Retention {
     Retention {
         daily: 2,
         weekly: 3,
@@ -40,12 +40,12 @@ fn set_time(world: &World, now: jiff::Timestamp) {
     world.storage.inner().set_time(now);
 }
 
-fn advance(world: &World, hours: i64) {
+pub(crate) fn advance(world: &World, hours: i64) {
     set_time(world, world.clock.now() + hours.hours());
 }
 
 /// Takes a backup and notes it as verified.
-fn backup(world: &World) -> Label {
+pub(crate) fn backup(world: &World) -> Label {
     let label = world.must_backup().label;
     let verified = Verified {
         level: "L1".into(),
@@ -56,7 +56,7 @@ fn backup(world: &World) -> Label {
     label
 }
 
-fn plan_of(world: &World, retention: Retention) -> Result<ExpirePlan, RepositoryError> {
+pub(crate) fn plan_of(world: &World, retention: Retention) -> Result<ExpirePlan, RepositoryError> {
     let mut seen = look(&world.repository())?;
     seen.retention = Some(retention);
     let verified = WriterState::open(&world.state(), "all").verified()?;
@@ -104,7 +104,7 @@ fn apply_to(
     })
 }
 
-fn apply(world: &World, plan: &RepositoryPlan) -> Result<ExpireReport, ExpireError> {
+pub(crate) fn apply(world: &World, plan: &RepositoryPlan) -> Result<ExpireReport, ExpireError> {
     apply_with(world, plan, Some(&world.key))
 }
 
@@ -113,7 +113,7 @@ fn labels(plan: &RepositoryPlan) -> Vec<Label> {
 }
 
 /// Backups every twelve hours over four epochs of three days; what each holds, by label.
-fn some_days(world: &mut World) -> BTreeMap<Label, Tree> {
+pub(crate) fn some_days(world: &mut World) -> BTreeMap<Label, Tree> {
     world.epoch_days = 3;
     let mut held = BTreeMap::new();
     set_time(world, time("2026-11-20T12:00:00Z"));

@@ -4,6 +4,8 @@ mod backup_faults;
 mod clock;
 mod copy_expiry;
 mod expire;
+mod replaced;
 mod restore_steps;
+mod stale;
 mod streams;
 mod world;

@@ -15,7 +15,7 @@ use strongroom_core::source::not_covered;
 
 use crate::failure::{Exit, Failure};
 use crate::report::{Progress, Report, bytes, duration, rate, shown_path, table};
-use crate::session::{Session, Surroundings};
+use crate::session::{Session, Surroundings, each};
 
 /// The program as manifests and envelopes name it.
 pub(crate) const TOOL: &str = concat!("strongroom ", env!("CARGO_PKG_VERSION"));
@@ -51,15 +51,17 @@ pub(crate) fn take(session: &Session<'_>, plan: &BackupPlan) -> Result<BackupRep
     let mut repositories = BTreeMap::new();
     let mut unreachable = BTreeMap::new();
     let mut first = None;
-    for name in &plan.repositories {
-        let config = &session.config.repositories[name];
+    let configs = plan.repositories.iter();
+    let configs = configs.map(|name| &session.config.repositories[name]);
+    for (config, opened) in each(configs, |config| session.repository(config)) {
+        let name = &config.name;
         let sealing = Sealing {
             recipients: config.recipients.clone(),
             keys: config.open_recipients()?,
             epoch_days: config.epoch_days,
             immutable_days: config.immutable_days(),
         };
-        let repository = match session.repository(config) {
+        let repository = match opened {
             Ok(repository) => repository,
             // Down, not misused: the other repositories get their part.
             Err(failure) if failure.is_of_storage() => {

@@ -22,7 +22,7 @@ use crate::command::custody::last_rehearsal;
 use crate::config::{AssetConfig, RepositoryConfig, Settings};
 use crate::custody::Records;
 use crate::failure::{Exit, Failure};
-use crate::session::{Session, Surroundings};
+use crate::session::{Session, Surroundings, each};
 
 /// Arguments of `check`.
 #[derive(Args)]
@@ -87,16 +87,15 @@ fn look(session: &Session<'_>) -> Inventory {
     let (writer_key, writer) = writer_key(session);
     Inventory {
         assets: assets(session),
-        repositories: session
-            .config
-            .repositories
-            .values()
-            .map(|config| RepositorySeen {
-                name: config.name.clone(),
-                opened: opened(session, config, writer)
-                    .map_err(|failure| (failure.message, failure.hint)),
-            })
-            .collect(),
+        repositories: each(session.config.repositories.values(), |config| {
+            opened(session, config, writer)
+        })
+        .into_iter()
+        .map(|(config, opened)| RepositorySeen {
+            name: config.name.clone(),
+            opened: opened.map_err(|failure| (failure.message, failure.hint)),
+        })
+        .collect(),
         writer_key,
         scratch_room: scratch_room(&session.config.writer.state_dir),
         custody: custody(session),
@@ -213,8 +212,10 @@ fn opened(
         .max_by_key(|stored| stored.envelope.run);
     let newest = newest.map(|stored| (stored.envelope.label.clone(), stored.envelope.started));
     let (mut rolled_back_from, mut newer_than_written) = (None, None);
+    let state = session.state(&config.name);
+    let head = state.head(document.repository)?;
     if let Some(writer) = writer
-        && let Some(head) = session.state(&config.name).head(document.repository)?
+        && let Some(head) = &head
     {
         let own = catalogue.backups.iter().map(|stored| &stored.envelope);
         let own = own.filter(|envelope| envelope.writer == writer);
@@ -222,13 +223,15 @@ fn opened(
         rolled_back_from = (head.sequence > newest).then_some(head.sequence);
         newer_than_written = (head.sequence < newest).then_some((head.sequence, newest));
     }
+    let objects = repository.survey(&catalogue.backups, head.as_ref())?;
     Ok(OpenedSeen {
+        replaced: repository.look_at_replaced(&objects.replaced, &state)?,
         recipients_agree: configured == document.recipients.iter().collect(),
         writer_known: writer.is_none_or(|writer| document.writer(writer).is_ok()),
         history_problems: catalogue.problems,
         rolled_back_from,
         newer_than_written,
-        objects: repository.survey(&catalogue.backups)?,
+        objects,
         backups: (catalogue.backups.len(), newest),
         room: repository.storage().free_space()?,
     })

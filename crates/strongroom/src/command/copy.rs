@@ -162,6 +162,7 @@ fn remember(
         digest: newest.digest,
         run: newest.envelope.run,
         writer: newest.envelope.writer,
+        stored: newest.stored,
     };
     Ok(session.state(&to.name).save_head(&head)?)
 }

@@ -96,6 +96,8 @@ pub(crate) fn run(args: &RepairArgs, around: &Surroundings) -> Result<Exit, Fail
         let time = whole_seconds(around.clock.now());
         let state = session.state(&to.name);
         state.note_objects(id, &BTreeMap::new(), &repaired.healed, time)?;
+        // They are newer than the backups that need them, and were read back.
+        state.note_proved(id, repaired.stored.clone(), |_| true)?;
         print_done(report, &repaired, to);
         done = Some(repaired);
     } else if !plan.heal.is_empty() {

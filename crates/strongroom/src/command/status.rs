@@ -17,7 +17,7 @@ use crate::config::RepositoryConfig;
 use crate::failure::{Exit, Failure};
 use crate::report::{Report, bytes, table};
 use crate::runs::{Runs, rolled_back};
-use crate::session::{Role, Session, Surroundings};
+use crate::session::{Session, Surroundings, each};
 
 /// Arguments of `status`.
 #[derive(Args)]
@@ -30,6 +30,7 @@ struct PlaceSeen<'c> {
 }
 
 struct OpenedSeen {
+    repository: Repository,
     backups: Vec<StoredEnvelope>,
     problems: Vec<String>,
     /// What it has let go, or never got because the original had let it go.
@@ -60,13 +61,17 @@ pub(crate) fn run(_: &StatusArgs, around: &Surroundings) -> Result<Exit, Failure
     let session = around.session()?;
     let config = &session.config;
     let all = config.repositories.values().chain(config.copies.values());
-    let places: Vec<PlaceSeen<'_>> = all
-        .map(|config| PlaceSeen {
-            config,
-            opened: look(&session, config),
+    let places: Vec<PlaceSeen<'_>> = each(all, |config| look(&session, config))
+        .into_iter()
+        .map(|(config, opened)| PlaceSeen { config, opened })
+        .collect();
+    let originals = places.iter().filter(|place| place.config.copy_of.is_none());
+    let repositories = originals
+        .filter_map(|place| {
+            let opened = place.opened.as_ref().ok()?;
+            Some((place.config.name.clone(), opened.repository.clone()))
         })
         .collect();
-    let (repositories, _) = session.reachable_repositories(Role::Writer);
     let runs = Runs::read(&session, &repositories)?;
     let spread = spread(&runs, &places, config.repositories.len());
     let mut attention = Vec::new();
@@ -118,15 +123,14 @@ fn look(session: &Session<'_>, config: &RepositoryConfig) -> Result<OpenedSeen, 
     for stored in &catalogue.backups {
         needed.extend(stored.envelope.objects.iter().copied());
     }
+    let room = repository.storage().free_space();
     Ok(OpenedSeen {
+        room: room.map_err(|error| context(error.into()))?,
+        repository,
         backups: catalogue.backups,
         problems,
         expired: catalogue.records.ranges(),
         needed_bytes: needed.values().sum(),
-        room: repository
-            .storage()
-            .free_space()
-            .map_err(|error| context(error.into()))?,
         verified: state.verified()?,
         damaged: state.damaged(id)?.len(),
     })

@@ -7,8 +7,9 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 use strongroom_core::clock::{Clock as _, whole_seconds};
 use strongroom_core::execute::verify::{Level, VerifiedBackup, VerifyJob, VerifyReport, verify};
-use strongroom_core::repository::Repository;
+use strongroom_core::format::name::ObjectName;
 use strongroom_core::repository::state::Verified;
+use strongroom_core::repository::{Replaced, Repository, RepositoryError, StoredEnvelope};
 
 use crate::cli::{IdentityOptions, ReadOptions};
 use crate::custody::Purpose;
@@ -157,9 +158,11 @@ pub(crate) fn run(args: &VerifyArgs, around: &Surroundings) -> Result<Exit, Fail
             cancel: &around.cancel,
             observer: &progress,
         };
-        let found = verify(&job)
-            .map_err(|error| Failure::from(error).context(format_args!("repository {name}")))?;
-        note(&session, name, repository, &found)?;
+        let context = |error| Failure::from(error).context(format_args!("repository {name}"));
+        // Before anything is read: what is stored once more later is not proved by it.
+        let replaced = replaced(&session, name, repository, &runs).map_err(context)?;
+        let found = verify(&job).map_err(context)?;
+        note(&session, name, repository, (&found, &replaced))?;
         print(&around.report, name, level, &found);
         if found
             .backups
@@ -202,17 +205,35 @@ fn session<'s>(
     Ok((around.session_reading(&copies)?, wanted))
 }
 
+/// The objects of a repository that were stored after a backup that needs them.
+fn replaced(
+    session: &Session<'_>,
+    name: &str,
+    repository: &Repository,
+    runs: &Runs,
+) -> Result<Replaced, RepositoryError> {
+    let head = session.state(name).head(repository.document().repository)?;
+    let backups = runs.all.iter().filter_map(|run| run.envelopes.get(name));
+    let backups: Vec<StoredEnvelope> = backups.cloned().collect();
+    Ok(repository.survey(&backups, head.as_ref())?.replaced)
+}
+
 /// Remembers the level that each backup reached, or that it is damaged.
 fn note(
     session: &Session<'_>,
     name: &str,
     repository: &Repository,
-    found: &VerifyReport,
+    (found, replaced): (&VerifyReport, &Replaced),
 ) -> Result<(), Failure> {
     let state = session.state(name);
     let time = whole_seconds(session.around.clock.now());
     let id = repository.document().repository;
     state.note_objects(id, &found.damaged, &found.whole, time)?;
+    let whole = found.whole.iter();
+    let proved = whole.filter_map(|name| Some((name.clone(), *replaced.get(name)?)));
+    let is_kept =
+        |name: &ObjectName| replaced.contains_key(name) && !found.damaged.contains_key(name);
+    state.note_proved(id, proved.collect(), is_kept)?;
     for backup in &found.backups {
         match backup.level {
             Some(level) if backup.problems.is_empty() => {

@@ -1,8 +1,11 @@
 //! A repository that is down, and one that somebody with the storage's credentials has written to.
 
+use std::io::{ErrorKind, Read as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
+use std::process::Stdio;
 
-use crate::fixture::{Host, copy_tree, write};
+use crate::fixture::{Host, copy_tree, must, write};
 
 /// The directory of this host's envelopes in a repository.
 fn chain(host: &Host, repository: &str) -> PathBuf {
@@ -35,6 +38,64 @@ fn a_repository_that_is_down_does_not_stop_the_others() {
     let next = host.backup();
     host.restore_to(&next, "out").exits(0);
     assert_eq!(host.restored("out"), host.contents());
+}
+
+/// By events, not by time: the second repository is asked before the first one is given up.
+#[test]
+fn repositories_that_never_answer_are_waited_for_at_the_same_time() {
+    let host = Host::new();
+    write(
+        &host.path("host/s3.credentials"),
+        "[default]\naws_access_key_id = a\naws_secret_access_key = planted-secret-key\n",
+    );
+    must("chmod", &["600", &host.text("host/s3.credentials")]);
+    host.learn_secret("planted-secret-key");
+    let silent = || TcpListener::bind("127.0.0.1:0").expect("binds");
+    let lines = |at: SocketAddr| {
+        format!(
+            "url = \"s3://bucket/ca\"\nendpoint = \"http://{at}\"\npath_style = true\n\
+             credentials_file = \"s3.credentials\"\npatience_seconds = 1\n"
+        )
+    };
+    // `list` fails where no repository can be opened, the others say what they could not see.
+    for (command, status) in [("status", 3), ("check", 3), ("list", 1), ("backup", 1)] {
+        let (one, two) = (silent(), silent());
+        let [first, second] = [&one, &two].map(|it| it.local_addr().expect("an address"));
+        host.configure_at(&lines(first), &lines(second), "");
+        let child = host
+            .command(&[command])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("starts");
+        let ended = std::thread::spawn(move || {
+            let output = child.wait_with_output().expect("ends");
+            // Nobody waits for a program that has ended.
+            for address in [first, second] {
+                drop(TcpStream::connect(address));
+            }
+            output
+        });
+        let (mut asked, _) = one.accept().expect("the first is asked");
+        let (other, _) = two.accept().expect("the second is asked");
+        asked.set_nonblocking(true).expect("a socket");
+        let mut bytes = [0; 4096];
+        let waits = loop {
+            match asked.read(&mut bytes) {
+                Ok(0) => break false,
+                Ok(_) => {}
+                Err(error) => break error.kind() == ErrorKind::WouldBlock,
+            }
+        };
+        assert!(
+            waits,
+            "{command}: the first was given up before the second was asked"
+        );
+        drop((one, two, asked, other));
+        let output = ended.join().expect("no panic");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(status), "{command}: {said}");
+    }
 }
 
 #[test]

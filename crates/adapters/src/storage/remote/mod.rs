@@ -23,6 +23,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
 use strongroom_core::cancel::Cancel;
+use strongroom_core::format::Digest;
 use strongroom_core::format::name::ObjectName;
 use strongroom_core::storage::{
     Body, FreeSpace, ObjectStat, Put, Refusal, Silence, Storage, StorageError,
@@ -52,6 +53,11 @@ pub trait Requests: Send + Sync + 'static {
 
     /// What is known of an object; `None` when it is not there.
     fn head(&self, key: &str) -> Result<Option<ObjectStat>, RequestError>;
+
+    /// The SHA-256 of an object, where the storage tells the one that it computed.
+    fn checksum(&self, _key: &str) -> Result<Option<Digest>, RequestError> {
+        Ok(None)
+    }
 
     /// Every key that begins with `prefix`, in no order.
     fn list(&self, prefix: &str) -> Result<Vec<(String, ObjectStat)>, RequestError>;
@@ -335,6 +341,12 @@ impl<R: Requests> Storage for RemoteStorage<R> {
     fn stat(&self, name: &ObjectName) -> Result<Option<ObjectStat>, StorageError> {
         self.link.ask("look at", name.as_str(), 0, |requests| {
             requests.head(name.as_str())
+        })
+    }
+
+    fn checksum(&self, name: &ObjectName) -> Result<Option<Digest>, StorageError> {
+        self.link.ask("look at", name.as_str(), 0, |requests| {
+            requests.checksum(name.as_str())
         })
     }
 

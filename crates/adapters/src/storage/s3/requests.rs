@@ -10,9 +10,13 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::DateTime;
+use aws_sdk_s3::types::ChecksumMode;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use strongroom_core::cancel::Cancel;
 use strongroom_core::clock::Clock;
+use strongroom_core::format::Digest;
 use strongroom_core::storage::{ObjectStat, Put};
 
 use super::super::TransferLimits;
@@ -165,6 +169,21 @@ impl Requests for S3Requests {
         self.look(key, None)
     }
 
+    fn checksum(&self, key: &str) -> Result<Option<Digest>, RequestError> {
+        let request = self
+            .client
+            .head_object()
+            .bucket(&self.place.bucket)
+            .key(self.place.key(key))
+            .checksum_mode(ChecksumMode::Enabled);
+        match wait(0, request.send())? {
+            // That of an upload in parts is one of the parts' digests, and says so by its number of parts.
+            Ok(found) => Ok(found.checksum_sha256().and_then(digest)),
+            Err(error) if errors::status(&error) == Some(404) => Ok(None),
+            Err(error) => Err(self.judge(&error)),
+        }
+    }
+
     fn list(&self, prefix: &str) -> Result<Vec<(String, ObjectStat)>, RequestError> {
         if !can_be_listed(prefix) {
             return Ok(Vec::new());
@@ -196,6 +215,12 @@ impl Requests for S3Requests {
     fn delete(&self, key: &str) -> Result<(), RequestError> {
         self.delete_for_good(key)
     }
+}
+
+/// A digest as the protocol writes it; none for one of an upload in parts.
+fn digest(text: &str) -> Option<Digest> {
+    let bytes: [u8; 32] = BASE64.decode(text).ok()?.try_into().ok()?;
+    Some(Digest::from_bytes(bytes))
 }
 
 /// Waits for a request that moves so many bytes, but not for ever.
@@ -246,6 +271,15 @@ mod tests {
         for prefix in ["/", "../", "objects//", "objects/../repository", "./x"] {
             assert!(!can_be_listed(prefix), "{prefix}");
         }
+    }
+
+    #[test]
+    fn a_digest_of_parts_is_none_of_the_object() {
+        let of = Digest::of(b"x");
+        let text = BASE64.encode(of.as_bytes());
+        assert_eq!(digest(&text), Some(of));
+        assert_eq!(digest(&format!("{text}-3")), None);
+        assert_eq!(digest("AAAA"), None);
     }
 
     #[test]

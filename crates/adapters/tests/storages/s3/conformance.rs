@@ -7,16 +7,9 @@ use strongroom_core::format::id::Hasher;
 use strongroom_core::format::name::ObjectName;
 use strongroom_core::storage::{Body, Put};
 use strongroom_testkit::servers::minio::{Kind, Minio};
-use strongroom_testkit::storage_conformance::CASES;
+use strongroom_testkit::storage_conformance;
 
 use super::{Bucket, LOCK, put, refusal, server};
-
-/// The cases that delete; a writer may not.
-const DELETING: [&str; 3] = [
-    "the visitor of a list may use the storage",
-    "delete removes one object and may be repeated",
-    "a deleted name may be stored again",
-];
 
 #[test]
 fn the_whole_contract_holds_in_every_kind_of_bucket() {
@@ -25,21 +18,18 @@ fn the_whole_contract_holds_in_every_kind_of_bucket() {
     };
     for kind in [Kind::Plain, Kind::Versioned, Kind::Locking] {
         let bucket = Bucket::make(server, kind);
-        let mut deleting = 0;
-        for (number, case) in CASES.iter().enumerate() {
-            eprintln!("{kind:?}: {}", case.name);
+        let mut number = 0;
+        storage_conformance::run_by(&mut |deletes| {
+            number += 1;
             let prefix = format!("case/{number}");
-            let storage = if DELETING.contains(&case.name) {
-                deleting += 1;
+            if deletes {
                 bucket.open(&Minio::root(), &prefix)
             } else if kind == Kind::Locking {
                 bucket.open_locking(&bucket.writer, &prefix)
             } else {
                 bucket.open(&bucket.writer, &prefix)
-            };
-            (case.run)(storage.as_ref());
-        }
-        assert_eq!(deleting, DELETING.len(), "a case was renamed");
+            }
+        });
     }
 }
 

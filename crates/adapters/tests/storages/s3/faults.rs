@@ -1,4 +1,19 @@
 //! The contract over a network that drops, delays, tears, refuses, throttles and loses answers.
+//!
+//! Which fault is tried against which server. `suite` is every case of the contract under it, `calls` each kind of call in turn:
+//!
+//! | fault | S3 | Google, emulated | Azure, emulated | SFTP |
+//! |---|---|---|---|---|
+//! | connections drop | suite, here | calls, `clouds/main.rs` | calls | suite, `sftp/network.rs` |
+//! | delay | suite, here | - | - | throughput, `sftp/network.rs` |
+//! | torn answers | suite, here | calls | calls | suite, `sftp/network.rs` |
+//! | 500, 503, 429 | suite, here | calls | calls | has none; the server killed: `sftp/faults.rs` |
+//! | answers to writes lost | suite, here | calls | calls | `sftp/network.rs` |
+//! | nobody answers | `it/remote.rs` | `clouds/gcs.rs` | `clouds/main.rs` | `sftp/network.rs` |
+//! | stale lists | here | calls | calls | has none: a directory is read where it lies |
+//! | disk full | - | - | - | `sftp/faults.rs` |
+//!
+//! What the engine makes of stale lists is tried in `core/tests/it/stale.rs`, whatever the storage.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -7,6 +22,7 @@ use strongroom_adapters::storage::Place;
 use strongroom_testkit::proxy::{Faults, HttpAnswer, HttpFaults, Proxy};
 use strongroom_testkit::servers::minio::{Kind, Minio};
 use strongroom_testkit::storage_conformance::{CASES, CREATE_SAME};
+use strongroom_testkit::stub;
 
 use super::{Bucket, open, server};
 
@@ -82,6 +98,19 @@ fn the_contract_holds_while_the_server_fails_throttles_and_is_cut() {
             },
         );
     }
+}
+
+#[test]
+fn a_stale_list_misleads_nobody() {
+    let Some(server) = server("a_stale_list_misleads_nobody") else {
+        return;
+    };
+    let bucket = Bucket::make(server, Kind::Plain);
+    let stub = stub::Stub::start(&server.endpoint());
+    let (mut place, mut settings) = bucket.settings(&Minio::root(), "stale");
+    place.endpoint = Some(stub.url());
+    settings.place = Place::S3(place);
+    stub::a_stale_list_misleads_nobody(open(&settings).as_ref(), &stub);
 }
 
 #[test]

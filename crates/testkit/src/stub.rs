@@ -1,4 +1,4 @@
-//! A stub before a server: the next connections fail as told, then all pass.
+//! A stub before a server that speaks HTTP: the next requests fail as told, then all pass. Each has a connection of its own.
 
 use std::collections::VecDeque;
 use std::io::{Read as _, Write as _};
@@ -6,9 +6,12 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use strongroom_core::format::name::ObjectName;
+use strongroom_core::storage::{Put, Storage, StorageError};
+
 /// How a request fails.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Fault {
+pub enum Fault {
     /// It is answered with this status.
     Status(u16),
     /// The connection is cut while it is sent.
@@ -17,28 +20,37 @@ pub(crate) enum Fault {
     CutAnswer,
     /// It is carried out, and the connection is cut within the answer.
     Truncated,
+    /// It is carried out, and its answer is remembered.
+    Remembered,
+    /// It gets the answer that was remembered; the server does not hear of it.
+    Stale,
 }
 
 /// The stub; a thread that ends with the process.
-pub(crate) struct Stub {
+pub struct Stub {
     address: String,
     path: String,
     script: Arc<Mutex<VecDeque<Fault>>>,
 }
 
+/// The answer that was remembered.
+type Memory = Mutex<Vec<u8>>;
+
 impl Stub {
     /// Starts one before the server of a URL.
-    pub(crate) fn start(url: &str) -> Self {
+    pub fn start(url: &str) -> Self {
         let rest = url.strip_prefix("http://").expect("a plain URL");
         let (server, path) = rest.split_once('/').unwrap_or((rest, ""));
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("an address").to_string();
         let script = Arc::new(Mutex::new(VecDeque::new()));
         let (server, shared) = (server.to_owned(), Arc::clone(&script));
+        let memory = Arc::new(Memory::default());
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 let (server, script) = (server.clone(), Arc::clone(&shared));
-                std::thread::spawn(move || serve(client, &server, &script));
+                let memory = Arc::clone(&memory);
+                std::thread::spawn(move || serve(client, &server, &script, &memory));
             }
         });
         Self {
@@ -49,19 +61,19 @@ impl Stub {
     }
 
     /// Its own URL, with the path of the server's.
-    pub(crate) fn url(&self) -> String {
+    pub fn url(&self) -> String {
         let url = format!("http://{}/{}", self.address, self.path);
         url.trim_end_matches('/').to_owned()
     }
 
     /// The next requests fail like this.
-    pub(crate) fn next(&self, faults: &[Fault]) {
+    pub fn next(&self, faults: &[Fault]) {
         self.done();
         self.lock().extend(faults);
     }
 
     /// All faults were seen.
-    pub(crate) fn done(&self) {
+    pub fn done(&self) {
         let left = self.lock();
         assert!(left.is_empty(), "no request met {left:?}");
     }
@@ -71,8 +83,45 @@ impl Stub {
     }
 }
 
+/// What a list shows may be out of date, in both directions; what is asked for by name is not.
+///
+/// `storage` is empty and reached by `stub`. Whoever lists sees what the server said; nothing else may follow from it.
+///
+/// # Panics
+///
+/// Where something does.
+pub fn a_stale_list_misleads_nobody(storage: &dyn Storage, stub: &Stub) {
+    let [one, two] = [1, 2].map(ObjectName::repository);
+    let listed = |fault| {
+        let mut names = Vec::new();
+        stub.next(&[fault]);
+        let visit = &mut |name, _| names.push(name);
+        storage.list("repository/", visit).expect("lists");
+        stub.done();
+        names
+    };
+    storage.create(&one, b"one").expect("creates");
+    assert_eq!(listed(Fault::Remembered), std::slice::from_ref(&one));
+    // Not listed yet.
+    assert_eq!(storage.create(&two, b"two").expect("creates"), Put::Stored);
+    assert_eq!(listed(Fault::Stale), std::slice::from_ref(&one));
+    assert!(storage.stat(&two).expect("answers").is_some());
+    assert_eq!(storage.get(&two, 10).expect("reads"), b"two");
+    let again = storage.create(&two, b"other").expect("answers");
+    assert_eq!(again, Put::AlreadyThere);
+    // Listed still.
+    storage.delete(&one).expect("deletes");
+    assert_eq!(listed(Fault::Stale), std::slice::from_ref(&one));
+    assert_eq!(storage.stat(&one).expect("answers"), None);
+    let missing = storage.get(&one, 10);
+    assert!(matches!(missing, Err(StorageError::NotFound { .. })));
+    storage.delete(&one).expect("is gone already");
+    assert_eq!(storage.create(&one, b"new").expect("creates"), Put::Stored);
+    assert_eq!(storage.get(&one, 10).expect("reads"), b"new");
+}
+
 /// Answers one request: each has a connection of its own, because every answer says so.
-fn serve(mut client: TcpStream, server: &str, script: &Mutex<VecDeque<Fault>>) {
+fn serve(mut client: TcpStream, server: &str, script: &Mutex<VecDeque<Fault>>, memory: &Memory) {
     let Some((head, rest)) = read_head(&mut client) else {
         return;
     };
@@ -86,6 +135,17 @@ fn serve(mut client: TcpStream, server: &str, script: &Mutex<VecDeque<Fault>>) {
             let _ = client.write_all(answer.as_bytes());
         }
         Some(Fault::Cut) => {}
+        Some(Fault::Remembered) => {
+            let body = drain(&mut client, &head, rest);
+            let answer = ask(server, &head, &body);
+            let _ = client.write_all(&answer);
+            *memory.lock().expect("no panic under the lock") = answer;
+        }
+        Some(Fault::Stale) => {
+            drain(&mut client, &head, rest);
+            let answer = memory.lock().expect("no panic under the lock");
+            let _ = client.write_all(&answer);
+        }
         Some(fault) => {
             let body = drain(&mut client, &head, rest);
             let answer = ask(server, &head, &body);
