@@ -13,6 +13,7 @@ mod objects_there;
 mod recipients_pinned;
 mod repository_reachable;
 mod room_left;
+mod secrets_apart;
 mod server_accounts_covered;
 mod writer_key_private;
 
@@ -20,7 +21,7 @@ use std::path::PathBuf;
 
 use crate::format::Label;
 use crate::repository::Survey;
-use crate::source::{Class, Inspection};
+use crate::source::{Class, Inspection, SecretsSeen};
 use crate::storage::FreeSpace;
 
 /// How bad a finding is.
@@ -95,6 +96,8 @@ pub struct AssetSeen {
     pub keys: Option<KeysSeen>,
     /// The file with the password of its encrypted keys.
     pub password: Option<PasswordSeen>,
+    /// For assets that are not for secrets: what a look for some shows, or why none could be taken.
+    pub secrets: Option<Result<SecretsSeen, String>>,
 }
 
 /// Keys, after they were read and proved.
@@ -179,6 +182,7 @@ pub const RULES: &[Rule] = &[
     asset_readable::RULE,
     key_belongs::RULE,
     key_password_covered::RULE,
+    secrets_apart::RULE,
     not_covered::RULE,
     server_accounts_covered::RULE,
     custody_rehearsed::RULE,
@@ -320,6 +324,7 @@ mod tests {
                 inspection: Ok(inspection),
                 keys,
                 password: None,
+                secrets: None,
             }],
             ..Inventory::default()
         };
@@ -363,6 +368,7 @@ mod tests {
             inspection: Ok(Inspection::default()),
             keys: None,
             password: None,
+            secrets: None,
         };
         let database = || asset("db", Class::Database, "postgresql", true);
         let seen = |assets| Inventory {
