@@ -5,6 +5,8 @@
 pub mod client;
 #[cfg(feature = "source-files")]
 mod key_material;
+#[cfg(feature = "source-files")]
+pub mod secret_scan;
 pub mod source;
 pub mod storage;
 #[cfg(any(feature = "source-mariadb", feature = "source-postgresql"))]

@@ -417,6 +417,7 @@ impl Session<'_> {
             class: asset.class,
             source: asset.source().to_owned(),
             repository: self.config.repository_of(asset).name.clone(),
+            part_of: asset.part_of().map(str::to_owned),
         });
         let repositories = self
             .config
@@ -440,11 +441,11 @@ impl Session<'_> {
 
     /// The sources of all assets, by name.
     pub(crate) fn sources(&self) -> BTreeMap<String, Box<dyn Source>> {
-        self.config
-            .assets
-            .iter()
-            .map(|asset| (asset.name.clone(), source(asset)))
-            .collect()
+        let mut sources = BTreeMap::new();
+        for asset in &self.config.assets {
+            add_source(&self.config, asset, &mut sources);
+        }
+        sources
     }
 }
 
@@ -473,25 +474,40 @@ pub(crate) fn each<'c, T: Send>(
     outcomes
 }
 
-/// The source that reads an asset.
-fn source(asset: &AssetConfig) -> Box<dyn Source> {
-    match &asset.settings {
+/// Adds the source that reads an asset, and that of what it redirects: both share what the first finds.
+fn add_source(
+    config: &Config,
+    asset: &AssetConfig,
+    sources: &mut BTreeMap<String, Box<dyn Source>>,
+) {
+    let source: Box<dyn Source> = match &asset.settings {
         Settings::Files {
             paths,
             exclude,
             certificate,
             key_password_file,
+            on_secret,
             ..
-        } => Box::new(FilesSource::new(FilesSettings {
-            paths: paths
-                .iter()
-                .map(|path| path.to_string_lossy().into_owned())
-                .collect(),
-            exclude: exclude.clone(),
-            certificate: certificate.clone(),
-            key_password_file: key_password_file.clone(),
-            class: asset.class,
-        })),
+        } => {
+            let source = FilesSource::new(FilesSettings {
+                paths: paths
+                    .iter()
+                    .map(|path| path.to_string_lossy().into_owned())
+                    .collect(),
+                exclude: exclude.clone(),
+                certificate: certificate.clone(),
+                key_password_file: key_password_file.clone(),
+                class: asset.class,
+                on_secret: on_secret.clone(),
+            });
+            let mut others = config.assets.iter();
+            if let Some(part) = others.find(|part| part.part_of() == Some(&asset.name)) {
+                let redirected = source.of_redirected(&asset.name);
+                sources.insert(part.name.clone(), Box::new(redirected));
+            }
+            Box::new(source)
+        }
+        Settings::Redirected { .. } => return,
         Settings::Sqlite { path, newest } => Box::new(SqliteSource::new(SqliteSettings {
             path: path.clone(),
             newest: newest.clone(),
@@ -499,7 +515,8 @@ fn source(asset: &AssetConfig) -> Box<dyn Source> {
         })),
         Settings::Mariadb(server) => Box::new(MariadbSource::new(server.source.clone())),
         Settings::Postgresql(server) => Box::new(PostgresqlSource::new(server.source.clone())),
-    }
+    };
+    sources.insert(asset.name.clone(), source);
 }
 
 /// The server that an asset of this kind is restored to.

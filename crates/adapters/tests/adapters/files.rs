@@ -587,7 +587,10 @@ fn a_private_key_is_left_out_of_other_classes() {
         b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
     );
     let (capture, sink) = place.capture(&["etc"]);
-    assert_one(&capture.problems, "holds a private key and was left out");
+    assert_one(
+        &capture.problems,
+        "holds a private key in line 1 [private-key] and is left out",
+    );
     assert!(
         sink.find(&key).is_none(),
         "the key went to the repository of the databases"

@@ -4,4 +4,5 @@ mod files;
 mod mariadb;
 mod postgresql;
 mod postgresql_server;
+mod secrets;
 mod throwaway;

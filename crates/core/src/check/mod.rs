@@ -14,6 +14,7 @@ mod objects_unchanged;
 mod recipients_pinned;
 mod repository_reachable;
 mod room_left;
+mod secrets_apart;
 mod server_accounts_covered;
 mod writer_key_private;
 
@@ -21,7 +22,7 @@ use std::path::PathBuf;
 
 use crate::format::Label;
 use crate::repository::{ReplacedSeen, Survey};
-use crate::source::{Class, Inspection};
+use crate::source::{Class, Inspection, SecretsSeen};
 use crate::storage::FreeSpace;
 
 /// How bad a finding is.
@@ -96,6 +97,8 @@ pub struct AssetSeen {
     pub keys: Option<KeysSeen>,
     /// The file with the password of its encrypted keys.
     pub password: Option<PasswordSeen>,
+    /// For assets that are not for secrets: what a look for some shows, or why none could be taken.
+    pub secrets: Option<Result<SecretsSeen, String>>,
 }
 
 /// Keys, after they were read and proved.
@@ -183,6 +186,7 @@ pub const RULES: &[Rule] = &[
     asset_readable::RULE,
     key_belongs::RULE,
     key_password_covered::RULE,
+    secrets_apart::RULE,
     not_covered::RULE,
     server_accounts_covered::RULE,
     custody_rehearsed::RULE,
@@ -348,6 +352,7 @@ mod tests {
                 inspection: Ok(inspection),
                 keys,
                 password: None,
+                secrets: None,
             }],
             ..Inventory::default()
         };
@@ -391,6 +396,7 @@ mod tests {
             inspection: Ok(Inspection::default()),
             keys: None,
             password: None,
+            secrets: None,
         };
         let database = || asset("db", Class::Database, "postgresql", true);
         let seen = |assets| Inventory {

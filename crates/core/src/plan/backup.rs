@@ -16,6 +16,8 @@ pub struct AssetOutline {
     pub source: String,
     /// The repository that it goes to.
     pub repository: String,
+    /// The asset whose capture decides what is in this one: they are captured in one run or not at all.
+    pub part_of: Option<String>,
 }
 
 /// What the plan needs to know of a repository.
@@ -66,7 +68,7 @@ pub enum BackupPlanError {
     Empty,
 }
 
-/// Plans a run over `assets`, or over those that `only` names.
+/// Plans a run over `assets`, or over those that `only` names; where an asset is part of another, both or none are in it.
 pub fn plan_backup(
     assets: &[AssetOutline],
     repositories: &[RepositoryOutline],
@@ -89,7 +91,7 @@ pub fn plan_backup(
     }
     let mut chosen: Vec<AssetOutline> = assets
         .iter()
-        .filter(|asset| only.is_empty() || only.contains(&asset.name))
+        .filter(|asset| only.is_empty() || is_meant(asset, assets, only))
         .cloned()
         .collect();
     if chosen.is_empty() {
@@ -124,6 +126,14 @@ pub fn plan_backup(
     })
 }
 
+fn is_meant(asset: &AssetOutline, assets: &[AssetOutline], only: &[String]) -> bool {
+    let parts = assets
+        .iter()
+        .filter(|other| other.part_of.as_ref() == Some(&asset.name));
+    let names = parts.map(|part| &part.name).chain(&asset.part_of);
+    names.chain([&asset.name]).any(|name| only.contains(name))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -134,6 +144,7 @@ mod tests {
             class,
             source: "files".into(),
             repository: repository.into(),
+            part_of: None,
         }
     }
 
@@ -185,5 +196,25 @@ mod tests {
         );
         let error = plan_backup(&assets, &repositories(), &["kye".into()]).expect_err("refused");
         assert!(error.to_string().contains("kye"), "{error}");
+    }
+
+    #[test]
+    fn a_part_and_its_whole_are_captured_together() {
+        let assets = [
+            AssetOutline {
+                part_of: Some("config".into()),
+                ..asset("config-secrets", Class::Secret, "keysafe")
+            },
+            asset("database", Class::Database, "offsite"),
+            asset("config", Class::Config, "offsite"),
+        ];
+        for only in ["config", "config-secrets"] {
+            let plan = plan_backup(&assets, &repositories(), &[only.into()]).expect("a plan");
+            let names: Vec<&str> = plan.assets.iter().map(|one| one.name.as_str()).collect();
+            assert_eq!(names, ["config", "config-secrets"], "the whole comes first");
+            assert_eq!(plan.scope, Scope::Partial);
+        }
+        let plan = plan_backup(&assets, &repositories(), &["database".into()]).expect("a plan");
+        assert_eq!(plan.assets.len(), 1);
     }
 }

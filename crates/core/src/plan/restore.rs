@@ -279,6 +279,14 @@ pub fn plan_restore(
             plan.warnings
                 .push(format!("asset {} was not captured whole", asset.name));
         }
+        if let Some(other) = asset.facts["secrets"]["redirected_to"].as_str()
+            && !assets.iter().any(|asset| asset.name == other)
+        {
+            plan.warnings.push(format!(
+                "asset {}: its files that hold secrets are in the asset {other}, which this restore does not bring back",
+                asset.name
+            ));
+        }
         plan_databases(&mut plan, asset, world);
         plan_asset(&mut plan, asset, world);
     }

@@ -198,6 +198,19 @@ pub struct Inspection {
     pub suggestions: Vec<PathBuf>,
 }
 
+/// What a look for secrets in an asset that is not for them shows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SecretsSeen {
+    /// Files that were looked at.
+    pub files: u64,
+    /// Files that only a backup looks at, because they are long.
+    pub too_long: u64,
+    /// What would make a capture incomplete.
+    pub problems: Vec<String>,
+    /// What would go elsewhere, or is allowed.
+    pub notes: Vec<String>,
+}
+
 /// What the sources saw next to their assets and no asset covers, sorted.
 pub fn not_covered(inspections: &[&Inspection]) -> Vec<PathBuf> {
     let covered: BTreeSet<&Path> = inspections
@@ -225,6 +238,13 @@ pub trait Source: Send + Sync {
 
     /// Looks without reading content and without touching anything.
     fn inspect(&self) -> Result<Inspection, CaptureError>;
+
+    /// Looks for secrets that have no place in an asset of this class, and stores nothing; reads small files. None where it does
+    /// not look for any.
+    fn look_for_secrets(&self, cancel: &Cancel) -> Result<Option<SecretsSeen>, CaptureError> {
+        let _ = cancel;
+        Ok(None)
+    }
 
     /// Reads everything in one consistent cut. Single failures are problems of the [`Capture`]; an error means that
     /// nothing of the asset is usable, or that the sink failed.

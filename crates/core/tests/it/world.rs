@@ -143,12 +143,14 @@ impl World {
                 class: *class,
                 source: "files".into(),
                 repository: "all".into(),
+                part_of: None,
             })
             .chain(self.has_databases().then(|| AssetOutline {
                 name: "databases".to_owned(),
                 class: Class::Database,
                 source: "memory".into(),
                 repository: "all".into(),
+                part_of: None,
             }))
             .collect();
         let accepts = Class::ALL.to_vec();

@@ -136,6 +136,10 @@ fn assets(session: &Session<'_>) -> Vec<AssetSeen> {
                 source: asset.source().to_owned(),
                 is_on_server: strongroom_adapters::restorer(asset.source())
                     .is_some_and(Restorer::loads_into_server),
+                secrets: match source.look_for_secrets(cancel) {
+                    Ok(seen) => seen.map(Ok),
+                    Err(error) => Some(Err(error.advice())),
+                },
                 keys: keys(asset, &**source, &inspection, cancel),
                 inspection,
                 password: password(session, asset),

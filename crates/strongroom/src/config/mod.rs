@@ -25,7 +25,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use jiff::tz::TimeZone;
-use strongroom_adapters::source::files::FilesSettings;
+use strongroom_adapters::source::files::{FilesSettings, OnSecret};
 use strongroom_adapters::source::mariadb::MariadbSettings;
 use strongroom_adapters::source::postgresql;
 use strongroom_adapters::source::sqlite::TimestampColumn;
@@ -192,10 +192,42 @@ pub(crate) struct AssetConfig {
 }
 
 impl AssetConfig {
+    /// The asset of class `secret` that takes what this one redirects.
+    fn redirected(&self, repository: String) -> Self {
+        let mut retention = self.retention.clone();
+        if let Some(retention) = &mut retention
+            && retention.after_expiry_days.take().is_some()
+        {
+            // Its certificates are not there to be asked: no part of a backup goes before the rest.
+            *retention = Retention {
+                forever: true,
+                ..Retention::default()
+            };
+        }
+        Self {
+            name: asset::part_name(&self.name),
+            line: self.line,
+            class: Class::Secret,
+            repository: Some(repository),
+            retention,
+            settings: Settings::Redirected {
+                of: self.name.clone(),
+            },
+        }
+    }
+
+    /// The asset whose capture decides what is in this one.
+    pub(crate) fn part_of(&self) -> Option<&str> {
+        match &self.settings {
+            Settings::Redirected { of } => Some(of),
+            _ => None,
+        }
+    }
+
     /// The name of its source in the configuration and the format.
     pub(crate) fn source(&self) -> &'static str {
         match self.settings {
-            Settings::Files { .. } => "files",
+            Settings::Files { .. } | Settings::Redirected { .. } => "files",
             Settings::Sqlite { .. } => "sqlite",
             Settings::Postgresql(_) => "postgresql",
             Settings::Mariadb(_) => "mariadb",
@@ -218,6 +250,13 @@ pub(crate) enum Settings {
         key_password_file: Option<PathBuf>,
         /// Why one identity may open the keys and that file.
         shared_password_reason: Option<String>,
+        /// What follows when a file holds a secret; none where nobody looks.
+        on_secret: Option<OnSecret>,
+    },
+    /// The files of another asset that hold secrets; made for each asset with `on_secret = "redirect"`.
+    Redirected {
+        /// The other asset.
+        of: String,
     },
     /// One `SQLite` database.
     Sqlite {

@@ -168,6 +168,7 @@ class = "config"
 REPOSITORY
 paths = ["/etc/example/ca.toml"]          # EXAMPLE
 # exclude = ["*.bak"]
+# on_secret = "redirect"                  # files with secrets go to the keys; without it they are left out and said
 
 [asset.certificates]
 source = "files"

@@ -5,13 +5,13 @@ use std::path::Path;
 
 use strongroom_core::source::Class;
 
-use super::asset::ParsedAsset;
+use super::asset::{ParsedAsset, part_name};
 use super::error::Problems;
-use super::parse::Parsed;
+use super::parse::{Parsed, is_valid_name};
 use super::recipient::RecipientKind;
 use super::repository::ParsedRepository;
 use super::suggest::did_you_mean;
-use super::{Config, Settings};
+use super::{AssetConfig, Config, Settings};
 
 /// Checks the whole, and makes a configuration of it when nothing was found, now or before.
 pub(super) fn validate(
@@ -33,6 +33,7 @@ pub(super) fn validate(
         one_repository(asset, &parsed.repositories, &copies, problems);
     }
     keys_and_passwords_are_apart(&parsed.assets, &parsed.repositories, problems);
+    let redirected = redirected(&parsed, problems);
     paths_are_not_shared(&parsed.assets, problems);
     databases_are_not_shared(&parsed.assets, problems);
     if !problems.is_empty() {
@@ -51,6 +52,13 @@ pub(super) fn validate(
         finished.insert(copy.name.clone(), copy);
     }
     let assets = parsed.assets.into_iter();
+    let mut assets: Vec<AssetConfig> = assets
+        .map(|asset| asset.finish(problems))
+        .collect::<Option<_>>()?;
+    for (asset, repository) in redirected {
+        let whole = assets.iter().find(|whole| whole.name == asset)?;
+        assets.push(whole.redirected(repository));
+    }
     Some(Config {
         file: problems.file().to_owned(),
         directory: directory.to_owned(),
@@ -59,9 +67,7 @@ pub(super) fn validate(
         custody: parsed.custody,
         repositories,
         copies: finished,
-        assets: assets
-            .map(|asset| asset.finish(problems))
-            .collect::<Option<_>>()?,
+        assets,
         approvals: parsed.approvals,
     })
 }
@@ -374,6 +380,76 @@ fn one_repository(
         }
         (_, None) => {}
     }
+}
+
+/// The assets whose files with secrets go elsewhere, with the repository where they go.
+fn redirected(parsed: &Parsed, problems: &Problems<'_>) -> Vec<(String, String)> {
+    let accepting: Vec<&str> = parsed
+        .repositories
+        .iter()
+        .filter(|one| {
+            let accepts = one.accepts.as_ref();
+            accepts.is_some_and(|accepts| accepts.get_ref().contains(&Class::Secret))
+        })
+        .map(|one| one.name.as_str())
+        .collect();
+    let known = parsed.repositories.iter().all(|one| one.accepts.is_some());
+    let mut found = Vec::new();
+    for asset in &parsed.assets {
+        let Some(redirect) = &asset.redirect else {
+            continue;
+        };
+        let report = |span, what: String, hint: String| {
+            problems.report(span, format!("asset \"{}\": {what}", asset.name), hint);
+        };
+        let part = part_name(&asset.name);
+        if let Some(other) = parsed.assets.iter().find(|other| other.name == part) {
+            report(
+                &redirect.span,
+                format!(
+                    "what is redirected becomes the asset \"{part}\", and there is one already"
+                ),
+                format!("Give the asset \"{}\" another name.", other.name),
+            );
+        } else if !is_valid_name(&part) && is_valid_name(&asset.name) {
+            report(
+                &redirect.span,
+                format!(
+                    "what is redirected becomes the asset \"{part}\", which is longer than 64 characters"
+                ),
+                "Give this asset a shorter name.".to_owned(),
+            );
+        }
+        match (&redirect.repository, accepting.as_slice()) {
+            (Some(name), names) if names.contains(&name.get_ref().as_str()) => {
+                found.push((asset.name.clone(), name.get_ref().clone()));
+            }
+            (Some(name), names) if known => report(
+                &name.span(),
+                format!(
+                    "there is no repository \"{}\" that accepts class \"secret\"",
+                    name.get_ref().escape_debug()
+                ),
+                match names {
+                    [] => "No repository does; add \"secret\" to the \"accepts\" of one, apart from the databases.".to_owned(),
+                    some => format!("These do: {}.", some.join(", ")),
+                },
+            ),
+            (None, [one]) => found.push((asset.name.clone(), (*one).to_owned())),
+            (None, []) if known => report(
+                &redirect.span,
+                "no repository accepts class \"secret\", so there is nowhere to redirect to".to_owned(),
+                "Add \"secret\" to the \"accepts\" of a repository apart from the databases.".to_owned(),
+            ),
+            (None, several @ [_, _, ..]) => report(
+                &redirect.span,
+                format!("several repositories accept class \"secret\": {}", several.join(", ")),
+                format!("Say which one, for instance redirect_to = \"{}\".", several[0]),
+            ),
+            _ => {}
+        }
+    }
+    found
 }
 
 /// One database in two assets would be two cuts of one thing.

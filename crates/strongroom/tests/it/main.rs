@@ -24,6 +24,7 @@ mod reader;
 mod remote;
 mod repository_damage;
 mod restore_faults;
+mod secrets;
 mod servers;
 mod snapshot;
 mod stolen;

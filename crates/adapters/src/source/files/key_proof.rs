@@ -55,11 +55,6 @@ impl Tee {
         kept.extend_from_slice(bytes);
     }
 
-    /// Whether a private key in PEM is among the bytes.
-    pub(super) fn mentions_key(&self) -> bool {
-        self.is_long_key || self.kept.as_ref().is_some_and(|kept| mentions_key(kept))
-    }
-
     /// The whole file, if it was kept.
     pub(super) fn bytes(&self) -> Option<&[u8]> {
         self.kept.as_ref().map(|kept| kept.as_slice())

@@ -3,6 +3,7 @@
 //! - [`select`] turns patterns into roots, [`walk`] goes through them in order, [`read`] takes a file at one
 //!   moment, [`attributes`] takes what else the file system knows of it.
 //! - [`key_proof`] lets the private keys of an asset sign, and holds them against their certificates.
+//! - [`secrets`] keeps files with secrets out of assets that are not for them.
 //! - [`inspect`] looks without reading.
 //!
 //! Nothing is followed, nothing is written, and whatever could not be taken is said.
@@ -17,6 +18,7 @@ mod inspect;
 mod key_proof;
 mod read;
 mod restore;
+mod secrets;
 mod select;
 mod walk;
 
@@ -26,9 +28,12 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use strongroom_core::cancel::Cancel;
 use strongroom_core::clock::{Clock, SystemClock};
 use strongroom_core::format::manifest::StreamKind;
-use strongroom_core::source::{Capture, CaptureError, Class, Inspection, Sink, Source};
+use strongroom_core::source::{
+    Capture, CaptureError, Class, Inspection, SecretsSeen, Sink, Source,
+};
 
 use super::entry;
 use attributes::Place;
@@ -36,13 +41,17 @@ use certificates::Certificates;
 use findings::{Findings, Quoted};
 use key_proof::KeyProof;
 use read::{Captured, FileReader, NotCaptured};
+use secrets::Redirected;
 use select::Selection;
 use walk::{FirstNames, Visit, Walk};
 
 pub use restore::FilesRestorer;
+pub use secrets::OnSecret;
 
 /// The name of this kind of source.
 const KIND: &str = "files";
+/// How long a file may be to be looked at for secrets before a backup, in bytes; a backup looks at all.
+const LOOKED_AT_MAX: u64 = 16 << 20;
 
 /// What a files asset covers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +67,8 @@ pub struct FilesSettings {
     pub key_password_file: Option<PathBuf>,
     /// The class of the asset.
     pub class: Class,
+    /// What follows when a file holds a secret; none to look for none.
+    pub on_secret: Option<OnSecret>,
 }
 
 impl FilesSettings {
@@ -68,6 +79,7 @@ impl FilesSettings {
             exclude: Vec::new(),
             certificate: None,
             key_password_file: None,
+            on_secret: OnSecret::default_of(class),
             class,
         }
     }
@@ -85,10 +97,15 @@ impl FilesSettings {
 /// certificate `algorithm`, `spki_sha256`, `certificate_subject`, `not_before`, `not_after`. For class `certificate`, when
 /// all files could be looked at: `certificates` with `count`, `crls`, `last_not_after` and `set_sha256`. For class `key`: `private_keys`,
 /// each with `file`, `format`, `algorithm`, `spki_sha256`, `encrypted` and `proved`.
+/// Where files hold secrets: `secrets`, the numbers of those `in_this_asset`, `left_out` and `redirected`, and where the latter went,
+/// `redirected_to`.
 #[derive(Clone)]
 pub struct FilesSource {
     settings: FilesSettings,
     clock: Arc<dyn Clock>,
+    redirected: Redirected,
+    /// The asset whose redirected files this source reads, in place of what the settings select.
+    part_of: Option<String>,
 }
 
 impl FilesSource {
@@ -97,6 +114,8 @@ impl FilesSource {
         Self {
             settings,
             clock: Arc::new(SystemClock),
+            redirected: Redirected::default(),
+            part_of: None,
         }
     }
 
@@ -117,6 +136,24 @@ impl FilesSource {
             read_password(&mut proof, path, path);
         }
         Some(proof)
+    }
+
+    /// The source of an asset of class `secret` that takes what this one redirects. It is captured after this one, in the
+    /// same run.
+    #[must_use]
+    pub fn of_redirected(&self, name: &str) -> Self {
+        Self {
+            settings: FilesSettings {
+                certificate: None,
+                key_password_file: None,
+                class: Class::Secret,
+                on_secret: None,
+                ..self.settings.clone()
+            },
+            clock: self.clock.clone(),
+            redirected: self.redirected.clone(),
+            part_of: Some(name.to_owned()),
+        }
     }
 
     fn select(&self, findings: &mut Findings) -> Selection {
@@ -140,10 +177,22 @@ impl Source for FilesSource {
         if let Some(file) = &self.settings.key_password_file {
             settings["key_password_file"] = file.to_string_lossy().into();
         }
+        if let Some(on_secret) = &self.settings.on_secret {
+            on_secret.describe(&mut settings);
+        }
+        if let Some(whole) = &self.part_of {
+            settings["redirected_from"] = whole.as_str().into();
+        }
         settings
     }
 
     fn inspect(&self) -> Result<Inspection, CaptureError> {
+        if let Some(whole) = &self.part_of {
+            return Ok(Inspection {
+                about: Some(format!("files of the asset {whole} that hold secrets")),
+                ..Inspection::default()
+            });
+        }
         let mut findings = Findings::default();
         let selection = self.select(&mut findings);
         Ok(inspect::inspect(&self.settings, &selection, findings))
@@ -151,18 +200,35 @@ impl Source for FilesSource {
 
     fn capture(&self, sink: &dyn Sink) -> Result<Capture, CaptureError> {
         let mut findings = Findings::default();
-        let selection = self.select(&mut findings);
+        let selection = if let Some(whole) = &self.part_of {
+            let Some(paths) = self.redirected.get() else {
+                let problem = format!(
+                    "the asset {whole} was not captured in this run, and which of its files hold secrets is not known"
+                );
+                return Ok(Capture {
+                    problems: vec![problem],
+                    ..Capture::default()
+                });
+            };
+            Selection::exactly(paths)
+        } else {
+            self.redirected.set(None);
+            self.select(&mut findings)
+        };
         let proof = self.proof();
+        let keeps_small_files = proof.is_some() || self.settings.class == Class::Certificate;
         let mut capturer = Capturer {
             reader: FileReader::new(
                 self.settings.class.is_append_only(),
-                proof.is_some(),
-                !self.settings.class.is_secret() && !self.settings.class.is_packed(),
+                keeps_small_files,
+                self.settings.on_secret.clone(),
             ),
             counts: Counts::default(),
             first_names: FirstNames::default(),
             findings,
             proof,
+            redirected: Vec::new(),
+            secrets: secrets::Counts::default(),
             certificates: (self.settings.class == Class::Certificate).then(Certificates::default),
         };
         let mut walk = Walk::new(&selection);
@@ -172,7 +238,43 @@ impl Source for FilesSource {
             capturer.take(&visit, sink)?;
         }
         capturer.counts.excluded = walk.excluded;
+        if self.part_of.is_none() {
+            let redirected = std::mem::take(&mut capturer.redirected);
+            self.redirected.set(Some(redirected));
+        }
         Ok(capturer.finish(self.clock.now()))
+    }
+
+    fn look_for_secrets(&self, cancel: &Cancel) -> Result<Option<SecretsSeen>, CaptureError> {
+        let Some(on_secret) = &self.settings.on_secret else {
+            return Ok(None);
+        };
+        // Of a log only what would be left out matters before the backup.
+        if self.settings.class.is_append_only() && *on_secret != OnSecret::Refuse {
+            return Ok(None);
+        }
+        let mut seen = SecretsSeen::default();
+        let mut said = Findings::default();
+        let mut found = Findings::default();
+        let selection = self.select(&mut said);
+        let is_append_only = self.settings.class.is_append_only();
+        let mut reader = FileReader::new(is_append_only, false, Some(on_secret.clone()));
+        let mut first_names = FirstNames::default();
+        let mut walk = Walk::new(&selection);
+        while let Some(visit) = walk.next(&mut said) {
+            cancel.check()?;
+            if !visit.metadata.is_file() || first_names.get(&visit.metadata).is_some() {
+                continue;
+            }
+            first_names.insert(&visit.metadata, &visit.path);
+            if visit.metadata.len() > LOOKED_AT_MAX {
+                seen.too_long += 1;
+            } else if reader.look(&visit.path, cancel, &mut found)? {
+                seen.files += 1;
+            }
+        }
+        (seen.problems, seen.notes) = found.into_parts();
+        Ok(Some(seen))
     }
 }
 
@@ -194,6 +296,8 @@ struct Capturer {
     findings: Findings,
     proof: Option<KeyProof>,
     certificates: Option<Certificates>,
+    secrets: secrets::Counts,
+    redirected: Vec<PathBuf>,
 }
 
 impl Capturer {
@@ -222,6 +326,11 @@ impl Capturer {
                 Ok(captured) => self.captured(path, &captured),
                 Err(NotCaptured::Open(error)) => self.not_opened(visit, &error),
                 Err(NotCaptured::Said) => {}
+                Err(NotCaptured::Refused) => self.secrets.refused += 1,
+                Err(NotCaptured::Redirected) => {
+                    self.secrets.redirected += 1;
+                    self.redirected.push(path.clone());
+                }
             }
         }
         Ok(())
@@ -229,6 +338,7 @@ impl Capturer {
 
     fn captured(&mut self, path: &Path, captured: &Captured) {
         self.counts.files += 1;
+        self.secrets.allowed += u64::from(captured.holds_secrets);
         self.counts.bytes += captured.summary.size_bytes;
         self.first_names.insert(&captured.metadata, path);
         if let Some(certificates) = &mut self.certificates {
@@ -278,6 +388,10 @@ impl Capturer {
         });
         if let Some(certificates) = self.certificates.take().and_then(Certificates::facts) {
             facts["certificates"] = certificates;
+        }
+        let on_secret = self.reader.scan.as_ref().map(|(_, on_secret)| on_secret);
+        if let Some(secrets) = on_secret.and_then(|on_secret| self.secrets.facts(on_secret)) {
+            facts["secrets"] = secrets;
         }
         if let Some(mut proof) = self.proof.take() {
             if let Some(path) = proof.missing_certificate().map(Path::to_owned) {

@@ -15,6 +15,8 @@ use zeroize::Zeroizing;
 use super::attributes::{self, Place};
 use super::findings::{Findings, Quoted};
 use super::key_proof::{KEY_MAX, KeyProof, Tee};
+use super::secrets::{OnSecret, sentence};
+use crate::secret_scan::Scanner;
 use crate::source::entry::{self, Names};
 
 /// How much is read at once, in bytes.
@@ -30,8 +32,8 @@ pub(super) struct FileReader {
     pub(super) is_append_only: bool,
     /// Small files are kept while they are read, for the proof of keys.
     pub(super) keeps_small_files: bool,
-    /// Private keys do not belong into assets of this class: they would go where the databases go.
-    pub(super) refuses_keys: bool,
+    /// Looks for secrets in assets whose class is not for them, and what follows when there are some.
+    pub(super) scan: Option<(Scanner, OnSecret)>,
 }
 
 /// A file that is in the backup now.
@@ -39,6 +41,8 @@ pub(super) struct Captured {
     /// From the moment of the capture.
     pub(super) metadata: Metadata,
     pub(super) summary: StreamSummary,
+    /// Whether there are secrets in it, which stay.
+    pub(super) holds_secrets: bool,
     /// The bytes captured, where they were asked for.
     pub(super) kept: Tee,
 }
@@ -47,8 +51,22 @@ pub(super) struct Captured {
 pub(super) enum NotCaptured {
     /// It could not be opened.
     Open(io::Error),
+    /// It holds a secret and goes to another asset, which has been said.
+    Redirected,
+    /// It holds a secret and is left out, which has been said.
+    Refused,
     /// Another sentence, which has been said.
     Said,
+}
+
+/// What became of a file when it was looked at for secrets.
+enum Judged {
+    /// There are none.
+    Clean,
+    /// There are some, and it stays.
+    Stays,
+    /// It does not stay.
+    Out(NotCaptured),
 }
 
 enum Read {
@@ -57,13 +75,72 @@ enum Read {
 }
 
 impl FileReader {
-    pub(super) fn new(is_append_only: bool, keeps_small_files: bool, refuses_keys: bool) -> Self {
+    pub(super) fn new(
+        is_append_only: bool,
+        keeps_small_files: bool,
+        on_secret: Option<OnSecret>,
+    ) -> Self {
         Self {
             buffer: Zeroizing::new(vec![0; BLOCK]),
             names: Names::read(),
             is_append_only,
             keeps_small_files,
-            refuses_keys,
+            scan: on_secret.map(|on_secret| (Scanner::default(), on_secret)),
+        }
+    }
+
+    /// Looks for secrets in a file and stores nothing; false when it cannot be read, or changes.
+    pub(super) fn look(
+        &mut self,
+        path: &Path,
+        cancel: &Cancel,
+        findings: &mut Findings,
+    ) -> Result<bool, CaptureError> {
+        let Ok((file, before)) = open(path) else {
+            return Ok(false);
+        };
+        if !before.is_file() {
+            return Ok(false);
+        }
+        match self.copy(&file, &before, None, &mut Tee::default(), cancel) {
+            Err(Failed::Sink(error)) => Err(error),
+            Err(Failed::File(_)) | Ok(Read::Changed) => Ok(false),
+            Ok(Read::Whole) => {
+                self.judge(path, findings);
+                Ok(true)
+            }
+        }
+    }
+
+    /// Whether files are looked at before anything of them is stored: what was given to a packed stream may be in a repository
+    /// when the stream is discarded. Artifacts are stored when they are finished.
+    fn looks_first(&self) -> bool {
+        self.is_append_only && matches!(self.scan, Some((_, OnSecret::Refuse)))
+    }
+
+    /// Ends the search for secrets in a file, and says what was found.
+    fn judge(&mut self, path: &Path, findings: &mut Findings) -> Judged {
+        let Some((scanner, on_secret)) = &mut self.scan else {
+            return Judged::Clean;
+        };
+        let report = scanner.finish();
+        if report.is_empty() {
+            return Judged::Clean;
+        }
+        let sentence = sentence(path, &report, on_secret);
+        match on_secret {
+            OnSecret::Refuse => {
+                findings.problem(sentence);
+                Judged::Out(NotCaptured::Refused)
+            }
+            OnSecret::Redirect { .. } => {
+                findings.note(sentence);
+                Judged::Out(NotCaptured::Redirected)
+            }
+            OnSecret::Allow { .. } | OnSecret::Note => {
+                findings.note(sentence);
+                Judged::Stays
+            }
         }
     }
 
@@ -85,9 +162,21 @@ impl FileReader {
                 // Replaced since it was listed.
                 continue;
             }
+            if self.looks_first() {
+                match self.copy(&file, &before, None, &mut Tee::default(), &cancel) {
+                    Err(Failed::Sink(error)) => return Err(error),
+                    // The capture itself finds out what is wrong.
+                    Err(Failed::File(_)) | Ok(Read::Changed) => {}
+                    Ok(Read::Whole) => {
+                        if let Judged::Out(why) = self.judge(path, findings) {
+                            return Ok(Err(why));
+                        }
+                    }
+                }
+            }
             let mut stream = sink.begin(Chunking::Content)?;
-            let mut kept = Tee::new(self.keeps_small_files || self.refuses_keys, before.len());
-            let read = self.copy(&file, &before, stream.as_mut(), &mut kept, &cancel);
+            let mut kept = Tee::new(self.keeps_small_files, before.len());
+            let read = self.copy(&file, &before, Some(stream.as_mut()), &mut kept, &cancel);
             let read = match read {
                 Err(Failed::Sink(error)) => return Err(error),
                 Err(Failed::File(error)) => {
@@ -103,13 +192,10 @@ impl FileReader {
                 stream.discard()?;
                 continue;
             }
-            if self.refuses_keys && kept.mentions_key() {
+            let judged = self.judge(path, findings);
+            if let Judged::Out(why) = judged {
                 stream.discard()?;
-                findings.problem(format!(
-                    "{}: holds a private key and was left out; name it in an asset of class key and exclude it here",
-                    Quoted(path)
-                ));
-                return Ok(Err(NotCaptured::Said));
+                return Ok(Err(why));
             }
             if let Some(proof) = proof
                 && let Err(why) = proof.look_at(path, &kept)
@@ -125,6 +211,7 @@ impl FileReader {
             return Ok(Ok(Captured {
                 metadata: before,
                 summary,
+                holds_secrets: matches!(judged, Judged::Stays),
                 kept,
             }));
         }
@@ -139,10 +226,13 @@ impl FileReader {
         &mut self,
         file: &File,
         before: &Metadata,
-        stream: &mut dyn StreamWriter,
+        mut stream: Option<&mut (dyn StreamWriter + '_)>,
         kept: &mut Tee,
         cancel: &Cancel,
     ) -> Result<Read, Failed> {
+        if let Some((scanner, _)) = &mut self.scan {
+            scanner.begin();
+        }
         let length = before.len();
         let is_sparse = before.blocks().saturating_mul(512) < length;
         let mut offset = 0;
@@ -154,12 +244,17 @@ impl FileReader {
             };
             if data > offset {
                 cancel.check().map_err(CaptureError::from)?;
-                stream.hole(data - offset)?;
+                if let Some(stream) = &mut stream {
+                    stream.hole(data - offset)?;
+                }
                 kept.hole(data - offset);
+                if let Some((scanner, _)) = &mut self.scan {
+                    scanner.hole(data - offset);
+                }
             }
             offset = data;
             while offset < end {
-                let read = self.block(file, offset, end - offset, stream, kept, cancel)?;
+                let read = self.block(file, offset, end - offset, &mut stream, kept, cancel)?;
                 if read == 0 {
                     return Ok(Read::Changed);
                 }
@@ -168,7 +263,7 @@ impl FileReader {
         }
         // Files of /proc and /sys say that they are empty and are not.
         while length == 0 && !self.is_append_only {
-            let read = self.block(file, offset, u64::MAX, stream, kept, cancel)?;
+            let read = self.block(file, offset, u64::MAX, &mut stream, kept, cancel)?;
             if read == 0 {
                 break;
             }
@@ -182,7 +277,7 @@ impl FileReader {
         file: &File,
         offset: u64,
         most: u64,
-        stream: &mut dyn StreamWriter,
+        stream: &mut Option<&mut (dyn StreamWriter + '_)>,
         kept: &mut Tee,
         cancel: &Cancel,
     ) -> Result<u64, Failed> {
@@ -192,8 +287,13 @@ impl FileReader {
             match file.read_at(&mut self.buffer[..length], offset) {
                 Ok(0) => return Ok(0),
                 Ok(read) => {
-                    stream.write(&self.buffer[..read])?;
+                    if let Some(stream) = stream {
+                        stream.write(&self.buffer[..read])?;
+                    }
                     kept.write(&self.buffer[..read]);
+                    if let Some((scanner, _)) = &mut self.scan {
+                        scanner.write(&self.buffer[..read]);
+                    }
                     return Ok(read as u64);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -54,6 +54,23 @@ impl Selection {
         selection
     }
 
+    /// Selects these paths and nothing else.
+    pub(super) fn exactly(paths: Vec<PathBuf>) -> Self {
+        let mut roots: Vec<Root> = paths
+            .into_iter()
+            .map(|path| Root {
+                path,
+                is_literal: true,
+            })
+            .collect();
+        roots.sort_by(|left, right| left.path.cmp(&right.path));
+        roots.dedup();
+        Self {
+            roots,
+            exclude: GlobSet::empty(),
+        }
+    }
+
     fn add(
         &mut self,
         pattern: &str,

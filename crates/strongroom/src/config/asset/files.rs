@@ -1,15 +1,20 @@
 //! The keys of the source `files`.
 
+use strongroom_adapters::source::files::OnSecret;
 use strongroom_core::source::Class;
 use toml::Spanned;
 
 use super::super::Settings;
 use super::super::location::resolve;
 use super::super::section::Section;
-use super::Own;
+use super::{Own, Redirect, part_name};
 
-/// Reads the keys of the source `files`.
-pub(super) fn read(section: &Section<'_, '_>, (class, directory): Own<'_>) -> Option<Settings> {
+/// Reads the keys of the source `files` of the asset `name`.
+pub(super) fn read(
+    section: &Section<'_, '_>,
+    (class, directory): Own<'_>,
+    name: &str,
+) -> Option<(Settings, Option<Redirect>)> {
     let hint =
         "List files, directories or globs, for instance paths = [\"/etc/example/ca.key.pem\"].";
     let paths = section.required_strings("paths", hint);
@@ -41,8 +46,9 @@ pub(super) fn read(section: &Section<'_, '_>, (class, directory): Own<'_>) -> Op
         );
     }
     let shared_password_reason = shared_password(section, key_password_file.is_some());
+    let (on_secret, redirect) = on_secret(section, class, name);
     let paths = paths?.into_inner();
-    Some(Settings::Files {
+    let settings = Settings::Files {
         paths: paths
             .iter()
             .map(|path| resolve(directory, path.get_ref()))
@@ -56,7 +62,83 @@ pub(super) fn read(section: &Section<'_, '_>, (class, directory): Own<'_>) -> Op
         certificate: certificate.map(|path| resolve(directory, path.get_ref())),
         key_password_file: key_password_file.map(|path| resolve(directory, path.get_ref())),
         shared_password_reason,
-    })
+        on_secret,
+    };
+    Some((settings, redirect))
+}
+
+/// Reads `on_secret` and what belongs to it.
+fn on_secret(
+    section: &Section<'_, '_>,
+    class: Option<&Spanned<Class>>,
+    name: &str,
+) -> (Option<OnSecret>, Option<Redirect>) {
+    let key = section.string("on_secret");
+    let reason = section.string("on_secret_reason");
+    let repository = section.string("redirect_to");
+    let class = class.map(|class| *class.get_ref());
+    let default = class.and_then(OnSecret::default_of);
+    let chosen = key.as_ref().map(|key| key.get_ref().as_str());
+    if let (Some(key), Some(class), None) = (&key, class, &default) {
+        section.report(
+            &key.span(),
+            format!("\"on_secret\" has no effect in an asset of class \"{class}\""),
+            "Take it out: such an asset is not searched for secrets.",
+        );
+        return (None, None);
+    }
+    for (other, name, wanted) in [
+        (&reason, "on_secret_reason", "allow"),
+        (&repository, "redirect_to", "redirect"),
+    ] {
+        if let Some(other) = other
+            && chosen != Some(wanted)
+        {
+            section.report(
+                &other.span(),
+                format!("\"{name}\" has no effect without on_secret = \"{wanted}\""),
+                format!("Write on_secret = \"{wanted}\" as well, or take it out."),
+            );
+        }
+    }
+    let Some(key) = key else {
+        return (default, None);
+    };
+    match key.get_ref().as_str() {
+        "refuse" => (Some(OnSecret::Refuse), None),
+        "redirect" if default == Some(OnSecret::Note) => {
+            section.report(
+                &key.span(),
+                "a log cannot be redirected",
+                "Its secrets are noted when nothing is said; write \"refuse\" to leave such a log out, or give the asset the class \"secret\".",
+            );
+            (None, None)
+        }
+        "redirect" => {
+            let asset = part_name(name);
+            let redirect = Redirect {
+                span: key.span(),
+                repository,
+            };
+            (Some(OnSecret::Redirect { asset }), Some(redirect))
+        }
+        "allow" => {
+            if reason.is_none() {
+                section.report(
+                    &key.span(),
+                    "on_secret = \"allow\" needs an \"on_secret_reason\"",
+                    "Say in one sentence why whoever opens these backups may read the secrets; an auditor will ask.",
+                );
+            }
+            let reason = reason.map(Spanned::into_inner);
+            (reason.map(|reason| OnSecret::Allow { reason }), None)
+        }
+        other => {
+            let what = format!("\"on_secret\" is \"{}\"", other.escape_debug());
+            section.report(&key.span(), what, "Valid are: refuse, redirect, allow.");
+            (None, None)
+        }
+    }
 }
 
 /// Why one identity may open the keys and their password, if it may.

@@ -28,6 +28,15 @@ pub(super) struct ParsedAsset {
     pub(super) repository: Option<Spanned<String>>,
     pub(super) retention: Option<Retention>,
     pub(super) settings: Option<Settings>,
+    pub(super) redirect: Option<Redirect>,
+}
+
+/// That files with secrets go to another asset.
+pub(super) struct Redirect {
+    /// Where that is written.
+    pub(super) span: Range<usize>,
+    /// The repository that is named for them.
+    pub(super) repository: Option<Spanned<String>>,
 }
 
 impl ParsedAsset {
@@ -42,6 +51,11 @@ impl ParsedAsset {
             settings: self.settings?,
         })
     }
+}
+
+/// The name of the asset that takes what another one redirects.
+pub(super) fn part_name(asset: &str) -> String {
+    format!("{asset}-secrets")
 }
 
 /// Reads an `[asset.NAME]` table.
@@ -63,8 +77,13 @@ pub(super) fn read(section: Section<'_, '_>, name: &str, directory: &Path) -> Pa
     let source = section.required("source", &source_hint);
     let header = section.span();
     let own = (class.as_ref(), directory);
+    let mut redirect = None;
     let settings = match source.as_ref().map(|source| source.get_ref().as_str()) {
-        Some("files") => finished(section, |section| files::read(section, own)),
+        Some("files") => finished(section, |section| {
+            let (settings, found) = files::read(section, own, name)?;
+            redirect = found;
+            Some(settings)
+        }),
         Some("sqlite") => finished(section, |section| sqlite::read(section, own)),
         Some("postgresql") => finished(section, |section| postgresql::read(section, own)),
         Some("mariadb") => finished(section, |section| mariadb::read(section, own)),
@@ -85,6 +104,7 @@ pub(super) fn read(section: Section<'_, '_>, name: &str, directory: &Path) -> Pa
         repository,
         retention,
         settings,
+        redirect,
     }
 }
 

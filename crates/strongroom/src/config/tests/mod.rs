@@ -2,6 +2,7 @@
 
 mod operators;
 mod passwords;
+mod secrets;
 mod servers;
 mod storages;
 
@@ -100,6 +101,7 @@ fn the_example_is_read() {
         certificate: Some("/etc/example/ca.cert.pem".into()),
         key_password_file: None,
         shared_password_reason: None,
+        on_secret: None,
     };
     assert_eq!(key.settings, settings);
 }
