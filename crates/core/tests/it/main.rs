@@ -5,6 +5,7 @@ mod clock;
 mod copy_expiry;
 mod expire;
 mod replaced;
+mod reseal;
 mod restore_steps;
 mod stale;
 mod streams;
