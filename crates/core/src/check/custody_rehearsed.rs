@@ -9,7 +9,8 @@ pub(super) const RULE: Rule = Rule {
 };
 
 fn judge(inventory: &Inventory) -> Vec<Finding> {
-    inventory.custody.iter().map(judge_set).collect()
+    let current = inventory.custody.iter().filter(|set| set.revoked.is_none());
+    current.map(judge_set).collect()
 }
 
 fn judge_set(set: &CustodySeen) -> Finding {

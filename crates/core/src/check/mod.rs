@@ -5,6 +5,7 @@
 
 mod asset_readable;
 mod custody_rehearsed;
+mod custody_revoked;
 mod history_unbroken;
 mod key_belongs;
 mod key_password_covered;
@@ -76,6 +77,8 @@ pub struct CustodySeen {
     pub threshold: u8,
     /// After how many days a share is to be rehearsed again.
     pub interval_days: u32,
+    /// Why it is not to be used any more, if so.
+    pub revoked: Option<String>,
     /// All custodians, and how many days ago each has last shown the share.
     pub custodians: Vec<(String, Option<u32>)>,
 }
@@ -190,6 +193,7 @@ pub const RULES: &[Rule] = &[
     not_covered::RULE,
     server_accounts_covered::RULE,
     custody_rehearsed::RULE,
+    custody_revoked::RULE,
 ];
 
 /// Applies every rule.

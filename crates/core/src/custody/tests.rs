@@ -109,18 +109,6 @@ proptest! {
     }
 
     #[test]
-    fn a_wrong_word_is_found_and_its_place_told(position in 0usize..WORDS, step in 1usize..2048) {
-        let dealt = deal(2, 3).expect("dealt");
-        let words = dealt.shares[1].to_words();
-        let mut words: Vec<&str> = words.split(' ').collect();
-        let list = bip39::Language::English.word_list();
-        let number = usize::from(read_word(words[position]).expect("a word"));
-        words[position] = list[(number + step) % 2048];
-        let error = parse_share(&words.join(" ")).expect_err("a wrong word");
-        prop_assert_eq!(error, ShareError::WordChecksum(Some(position + 1)));
-    }
-
-    #[test]
     fn nothing_read_panics(text in "\\PC{0,400}") {
         let _ = parse_share(&text);
     }
@@ -138,6 +126,23 @@ proptest! {
     }
 }
 
+proptest! {
+    // Looking for the wrong word tries 67584 others.
+    #![proptest_config(ProptestConfig::with_cases(4))]
+
+    #[test]
+    fn a_wrong_word_is_found_and_its_place_told(position in 0usize..WORDS, step in 1usize..2048) {
+        let dealt = deal(2, 3).expect("dealt");
+        let words = dealt.shares[1].to_words();
+        let mut words: Vec<&str> = words.split(' ').collect();
+        let list = bip39::Language::English.word_list();
+        let number = usize::from(read_word(words[position]).expect("a word"));
+        words[position] = list[(number + step) % 2048];
+        let error = parse_share(&words.join(" ")).expect_err("a wrong word");
+        prop_assert_eq!(error, ShareError::WordChecksum(Some(position + 1)));
+    }
+}
+
 #[test]
 fn an_identity_is_the_bytes_that_age_spells() {
     let text = "AGE-SECRET-KEY-1RN7JKET8TGN080TS2FXFHEC6VU3DR7MMWZ6JP5ESZ4GN2HVM3SYQ85XYRQ";
@@ -147,6 +152,37 @@ fn an_identity_is_the_bytes_that_age_spells() {
     let dealt = split(&identity, 3, 5).expect("split");
     assert_eq!(dealt.quorums, 10);
     assert_eq!(dealt.recipient, identity.recipient());
+}
+
+#[test]
+fn the_worked_shares_of_the_format_combine() {
+    let page = include_str!("../../../../docs/format.md");
+    let identity = page
+        .lines()
+        .find(|line| line.starts_with("AGE-SECRET-KEY-12"));
+    let (_, worked) = page.split_once("### Worked shares").expect("a section");
+    let lines = worked
+        .lines()
+        .map(str::trim)
+        .filter(|line| line.starts_with("SRSHARE1"));
+    let mut shares: Vec<Share> = lines
+        .map(|line| parse_share(line).expect("a line").share)
+        .collect();
+    let mut rest = worked;
+    while let Some(begin) = rest.find("absurd ") {
+        let words: Vec<&str> = rest[begin..].split_whitespace().take(WORDS).collect();
+        shares.push(parse_share(&words.join(" ")).expect("words").share);
+        rest = &rest[begin + 7..];
+    }
+    let indices: Vec<u8> = shares.iter().map(Share::index).collect();
+    assert_eq!(indices, [1, 2, 1, 3]);
+    assert_eq!(shares[0].to_bytes(), shares[2].to_bytes());
+    for pair in [[0, 1], [1, 3], [3, 0]] {
+        let pair = pair.map(|index| &shares[index]);
+        let found = combine(&pair).expect("combined");
+        assert!(found.is_spelt(identity.expect("the identity of section 11")));
+        assert_eq!(set_id(&found.recipient(), 2), shares[0].set());
+    }
 }
 
 #[test]
@@ -300,6 +336,18 @@ fn records_and_statements_are_bound_to_their_keys() {
     }
     let other = WriterKey::generate().expect("random bytes");
     CustodyRecord::open(&record.sign(&other.signing)).expect_err("another key");
+    let mut revocation = Revocation {
+        format: 1,
+        set: dealt.set,
+        time: Timestamp::UNIX_EPOCH,
+        reason: "a sheet was seen".into(),
+        tool: "test".into(),
+        writer: key.signing.verifying_key().to_base64(),
+    };
+    let signed = revocation.sign(&key.signing);
+    assert_eq!(Revocation::open(&signed).expect("opens"), revocation);
+    revocation.writer = other.signing.verifying_key().to_base64();
+    Revocation::open(&revocation.sign(&key.signing)).expect_err("another key");
     let rehearsal = Rehearsal {
         format: 1,
         set: dealt.set,

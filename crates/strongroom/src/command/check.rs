@@ -246,6 +246,7 @@ fn custody(session: &Session<'_>) -> Vec<CustodySeen> {
     let seen = || {
         let kept = Records::of(&session.config.writer.state_dir);
         let now = session.around.clock.now();
+        let revoked = kept.revocations()?;
         let mut seen = Vec::new();
         for record in kept.all()? {
             let mut repositories = session.config.repositories.values();
@@ -264,6 +265,7 @@ fn custody(session: &Session<'_>) -> Vec<CustodySeen> {
                 name: record.name.clone(),
                 threshold: record.threshold,
                 interval_days: session.config.custody.rehearsal_days,
+                revoked: revoked.get(&record.set).map(|one| one.reason.clone()),
                 custodians: custodians
                     .map(|(one, index)| (one.name.clone(), age(index)))
                     .collect(),

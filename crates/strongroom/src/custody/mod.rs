@@ -13,7 +13,7 @@ mod socket;
 
 pub(crate) use given::{read_file, typed};
 pub(crate) use paper::paper_sheet;
-pub(crate) use quorum::{Purpose, keep_out_of_core_dumps};
+pub(crate) use quorum::Purpose;
 pub(crate) use records::{Records, read, read_record};
 pub(crate) use resealed::Resealed;
 pub(crate) use socket::give;

@@ -19,8 +19,8 @@ pub(crate) fn paper_sheet(share: &Share, record: &CustodyRecord) -> Sheet {
     let others = record.custodians.iter().map(|one| one.name.as_str());
     let others: Vec<&str> = others.filter(|name| *name != custodian).collect();
     Sheet {
-        title: format!("Share of the identity {}", record.name),
-        subtitle: format!("Custodian: {custodian}. Share {} of {count}.", share.index()),
+        title: format!("Share of the identity {} for {custodian}", record.name),
+        subtitle: format!("Share {} of {count}. Any {needed} of them open.", share.index()),
         blocks: vec![
             Block::Notice(format!(
                 "Secret. Any {needed} of the {count} shares together open the backups of a certificate authority. Keep this sheet \

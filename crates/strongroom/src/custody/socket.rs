@@ -146,7 +146,13 @@ fn receive(stream: &UnixStream) -> std::io::Result<Result<ShareText, ShareError>
 }
 
 /// Gives a share to the command that waits at this socket; its answer is a sentence.
-pub(crate) fn give(path: &Path, text: &ShareText) -> Result<String, Failure> {
+///
+/// It must run as root, as the caller, or as the account that the custodian names: a share is not for whoever listens.
+pub(crate) fn give(
+    path: &Path,
+    listener: Option<u32>,
+    text: &ShareText,
+) -> Result<String, Failure> {
     let failed = |error: std::io::Error| {
         let message = format!("cannot reach {}: {error}", path.display());
         Failure::new(Exit::Failed, "quorum-socket", message).hint(
@@ -154,6 +160,17 @@ pub(crate) fn give(path: &Path, text: &ShareText) -> Result<String, Failure> {
         )
     };
     let mut stream = UnixStream::connect(path).map_err(failed)?;
+    let peer = socket_peercred(&stream).map_err(|error| failed(error.into()))?;
+    let uid = peer.uid.as_raw();
+    if uid != 0 && uid != geteuid().as_raw() && Some(uid) != listener {
+        let message = format!(
+            "uid {uid} listens at {}, and was given nothing",
+            path.display()
+        );
+        return Err(Failure::new(Exit::Refused, "stranger-listens", message).hint(
+            "Ask who runs the restore. If that account is the right one, say so: --listener UID.",
+        ));
+    }
     let mut message = Zeroizing::new(String::with_capacity(512));
     message.push_str(&text.share.to_line());
     message.push('\n');

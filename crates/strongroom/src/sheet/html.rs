@@ -17,7 +17,7 @@ table { border-collapse: collapse; width: 100%; margin: 2mm 0 } td, th { text-al
 td:first-child { white-space: nowrap } td { overflow-wrap: anywhere }
 pre, code.literal, .words { font-family: 'Courier New', Courier, monospace } pre { font-size: 9pt; background: #f2f2f2; padding: 2mm 3mm; white-space: pre-wrap; overflow-wrap: anywhere; margin: 2mm 0 }
 code.literal { display: block; font-size: 9pt; overflow-wrap: anywhere; margin: 2mm 0 }
-.words { columns: 3; font-size: 12pt; margin: 3mm 0 3mm 10mm; padding: 0 } .words li { padding: 0.4mm 2mm; break-inside: avoid }
+.words { columns: 3; font-size: 12pt; margin: 3mm 0 3mm 10mm; padding: 0 } .words li { padding: 0.4mm 2mm; margin: 0 !important; break-inside: avoid }
 .qr { display: flex; align-items: center; gap: 8mm; break-inside: avoid; margin: 3mm 0 } .qr svg { width: 55mm; height: 55mm; flex: none }
 li { margin: 1.5mm 0 } .new-page { break-before: page }
 ";

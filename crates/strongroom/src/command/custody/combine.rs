@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::json;
 
 use crate::cli::PlainIdentityOptions;
-use crate::custody::{give, keep_out_of_core_dumps, read_file, typed};
+use crate::custody::{give, read_file, typed};
 use crate::failure::{Exit, Failure};
 use crate::session::Surroundings;
 
@@ -19,17 +19,19 @@ pub(crate) struct CombineArgs {
     /// The share; without it, it is asked for at the terminal
     #[arg(long, value_name = "FILE")]
     share: Option<PathBuf>,
+    /// The account that the waiting command may run as, besides root and yours
+    #[arg(long, value_name = "UID")]
+    listener: Option<u32>,
     #[command(flatten)]
     identity: PlainIdentityOptions,
 }
 
 pub(crate) fn run(args: &CombineArgs, around: &Surroundings) -> Result<Exit, Failure> {
-    keep_out_of_core_dumps();
     let text = match &args.share {
         Some(path) => read_file(path, &around.custodian_identities(&args.identity)?)?,
         None => typed("your share")?,
     };
-    let said = give(&args.socket, &text)?;
+    let said = give(&args.socket, args.listener, &text)?;
     around.report.answer(&said);
     around.report.document(json!({
         "accepted": true, "set": text.share.set(), "index": text.share.index(), "message": said,

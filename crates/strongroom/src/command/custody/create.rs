@@ -15,7 +15,7 @@ use strongroom_core::private_file;
 use super::session_if_any;
 use crate::command::backup::TOOL;
 use crate::config::{is_valid_name, parse_recipient};
-use crate::custody::{Records, keep_out_of_core_dumps, paper_sheet};
+use crate::custody::{Records, paper_sheet};
 use crate::failure::{Exit, Failure, io};
 use crate::session::Surroundings;
 use crate::sheet::write_new;
@@ -60,9 +60,9 @@ pub(crate) fn run(args: &CreateArgs, around: &Surroundings) -> Result<Exit, Fail
     private_file::create_dir_all(&args.out).map_err(io("create", &args.out))?;
     let stem = |holder: &str| args.out.join(format!("{}.{holder}", args.name));
     let record_path = args.out.join(format!("{}.custody.json", args.name));
-    refuse_what_exists(&holders, &stem, &record_path)?;
+    let paths = paths(&holders, &stem, &record_path);
+    refuse_what_exists(&paths)?;
 
-    keep_out_of_core_dumps();
     let dealt = deal(args.threshold, holders.len()).map_err(|error| match error {
         CustodyError::Format(error) => error.into(),
         error => Failure::new(Exit::Failed, "custody", error.to_string()),
@@ -74,20 +74,29 @@ pub(crate) fn run(args: &CreateArgs, around: &Surroundings) -> Result<Exit, Fail
     let now = whole_seconds(around.clock.now());
     let listed: Vec<_> = listed.collect();
     let record = CustodyRecord::new(&args.name, &dealt, &listed, now, TOOL, &key.signing)?;
-    let mut written = Vec::new();
-    for (holder, share) in holders.iter().zip(&dealt.shares) {
-        let stem = stem(&holder.name);
-        let files = match &holder.recipient {
-            Some((_, recipient)) => vec![seal(share, &record, &**recipient, &stem)?],
-            None => paper_sheet(share, &record).write(&stem)?.to_vec(),
-        };
-        written.push((holder.name.clone(), files));
-    }
     let signed = record.sign(&key.signing);
-    write_new(&record_path, &signed)?;
-    if let Some(session) = &session {
-        Records::of(&session.config.writer.state_dir).keep(&record, &signed)?;
-    }
+    let write = || {
+        let mut written = Vec::new();
+        for (holder, share) in holders.iter().zip(&dealt.shares) {
+            let stem = stem(&holder.name);
+            let files = match &holder.recipient {
+                Some((_, recipient)) => vec![seal(share, &record, &**recipient, &stem)?],
+                None => paper_sheet(share, &record).write(&stem)?.to_vec(),
+            };
+            written.push((holder.name.clone(), files));
+        }
+        write_new(&record_path, &signed)?;
+        if let Some(session) = &session {
+            Records::of(&session.config.writer.state_dir).keep(&record, &signed)?;
+        }
+        Ok::<_, Failure>(written)
+    };
+    let written = write().inspect_err(|_| {
+        // Shares of a set that is not whole are of no use. None of these files was there before.
+        for path in &paths {
+            let _ = std::fs::remove_file(path);
+        }
+    })?;
     tell(around, &record, &dealt, &written, &record_path);
     Ok(Exit::Done)
 }
@@ -155,24 +164,22 @@ fn check_threshold(args: &CreateArgs, count: usize) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Nothing is made when something would be in its way.
-fn refuse_what_exists(
-    holders: &[Holder],
-    stem: &dyn Fn(&str) -> PathBuf,
-    record: &Path,
-) -> Result<(), Failure> {
+/// All files that will be written.
+fn paths(holders: &[Holder], stem: &dyn Fn(&str) -> PathBuf, record: &Path) -> Vec<PathBuf> {
     let mut paths = vec![record.to_owned()];
     for holder in holders {
         let endings: &[&str] = match holder.recipient {
             Some(_) => &[SEALED],
             None => &[".html", ".pdf"],
         };
-        paths.extend(
-            endings
-                .iter()
-                .map(|ending| with_ending(&stem(&holder.name), ending)),
-        );
+        let stem = stem(&holder.name);
+        paths.extend(endings.iter().map(|ending| with_ending(&stem, ending)));
     }
+    paths
+}
+
+/// Nothing is made when something would be in its way.
+fn refuse_what_exists(paths: &[PathBuf]) -> Result<(), Failure> {
     match paths.iter().find(|path| path.symlink_metadata().is_ok()) {
         None => Ok(()),
         Some(path) => {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::json;
+use strongroom_core::clock::Clock as _;
 use strongroom_core::custody::{CustodyRecord, Rehearsal, Statement as _};
 
 use crate::custody::{Records, read};
@@ -39,6 +40,16 @@ pub(crate) fn run(args: &ImportArgs, around: &Surroundings) -> Result<Exit, Fail
                 })?;
             let rehearsal =
                 Rehearsal::open(&bytes, record).map_err(|error| context(error.into()))?;
+            let tomorrow = around.clock.now() + jiff::SignedDuration::from_hours(24);
+            if rehearsal.time > tomorrow {
+                let message = format!(
+                    "{}: rehearsed at {}, which is to come",
+                    path.display(),
+                    rehearsal.time
+                );
+                return Err(Failure::new(Exit::Refused, "clock", message)
+                    .hint("Is the clock of that machine right? Set it, and rehearse again."));
+            }
             if !kept.rehearsals(record)?.contains(&rehearsal) {
                 kept.add_rehearsal(&bytes)?;
             }

@@ -4,6 +4,7 @@ mod combine;
 mod create;
 mod import;
 mod rehearse;
+mod revoke;
 mod rotate;
 mod show;
 
@@ -35,6 +36,8 @@ enum CustodyCommand {
     Combine(combine::CombineArgs),
     /// Seal the epochs that exist to the recipients of the configuration as well; with --apply, do it
     Rotate(rotate::RotateArgs),
+    /// Note that a set is not to be used any more, and show what its custodians still open
+    Revoke(revoke::RevokeArgs),
 }
 
 pub(crate) fn run(args: &CustodyArgs, around: &Surroundings) -> Result<Exit, Failure> {
@@ -45,6 +48,7 @@ pub(crate) fn run(args: &CustodyArgs, around: &Surroundings) -> Result<Exit, Fai
         CustodyCommand::Import(args) => import::run(args, around),
         CustodyCommand::Combine(args) => combine::run(args, around),
         CustodyCommand::Rotate(args) => rotate::run(args, around),
+        CustodyCommand::Revoke(args) => revoke::run(args, around),
     }
 }
 

@@ -10,7 +10,7 @@ use strongroom_core::custody::{Quorum, Rehearsal, Statement as _};
 use super::session_if_any;
 use crate::cli::PlainIdentityOptions;
 use crate::command::backup::TOOL;
-use crate::custody::{Records, keep_out_of_core_dumps, read_file, read_record, typed};
+use crate::custody::{Records, read_file, read_record, typed};
 use crate::failure::{Exit, Failure};
 use crate::session::Surroundings;
 use crate::sheet::write_new;
@@ -35,7 +35,6 @@ pub(crate) struct RehearseArgs {
 }
 
 pub(crate) fn run(args: &RehearseArgs, around: &Surroundings) -> Result<Exit, Failure> {
-    keep_out_of_core_dumps();
     let session = session_if_any(around)?;
     let kept = session
         .as_ref()

@@ -137,7 +137,7 @@ fn tell(around: &Surroundings, work: &Work<'_>) {
         report.line(format!("{name}: no recipient any more: {recipient}"));
     }
     report.line(format!(
-        "{name}: {} epochs to seal to the recipients of the configuration, {} are sealed to them",
+        "{name}: epochs to seal to the recipients of the configuration: {}; sealed to them: {}",
         work.epochs.len(),
         work.done
     ));
@@ -183,8 +183,8 @@ fn apply(
                 .map_err(|error| context(error.into()))?;
         }
         around.report.line(format!(
-            "{name}: {} epochs are sealed to the recipients of the configuration too, and all later ones will be.",
-            stored.len()
+            "{name}: sealed {} to the recipients of the configuration too, and all later ones will be.",
+            epochs_counted(stored.len())
         ));
         if !work.removed.is_empty() {
             around.report.note(format!(
@@ -193,4 +193,11 @@ fn apply(
         }
     }
     Ok(())
+}
+
+fn epochs_counted(count: usize) -> String {
+    match count {
+        1 => "1 epoch".to_owned(),
+        count => format!("{count} epochs"),
+    }
 }

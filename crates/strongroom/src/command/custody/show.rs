@@ -27,13 +27,21 @@ pub(crate) fn run(args: &ShowArgs, around: &Surroundings) -> Result<Exit, Failur
     if records.is_empty() {
         report.answer("No identity is in custody here. `strongroom custody create` splits one; `custody import` takes the record of one.");
     }
+    let revoked = kept.revocations()?;
     let mut sets = Vec::new();
     for record in &records {
         let rehearsals = kept.rehearsals(record)?;
         let openings = kept.openings(record)?;
         let used_by = used_by(&session, record);
         print(around, record, &rehearsals, &openings, &used_by);
-        sets.push(document(record, &rehearsals, &openings, &used_by));
+        let revoked = revoked.get(&record.set);
+        if let Some(one) = revoked {
+            report.answer(format!("Revoked at {}: {}", when(one.time), one.reason));
+        }
+        let mut set = document(record, &rehearsals, &openings, &used_by);
+        set["revoked"] =
+            json!(revoked.map(|one| json!({ "time": one.time, "reason": one.reason })));
+        sets.push(set);
     }
     report.document(json!({ "sets": sets }));
     Ok(Exit::Done)
@@ -77,7 +85,7 @@ fn print(
     report.answer(format!("  opens {}", record.recipient));
     report.answer(match used_by {
         [] => "  no repository of the configuration is sealed to it".to_owned(),
-        names => format!("  the repositories {} are sealed to it", names.join(", ")),
+        names => format!("  sealed to it: {}", names.join(", ")),
     });
     let now = around.clock.now();
     let rows = numbered(record).map(|(index, name, recipient)| {

@@ -135,7 +135,7 @@ fn unknown_keys_at_every_level() {
     );
     assert_eq!(
         far,
-        "Valid here: version, deployment, writer, repository, asset."
+        "Valid here: version, deployment, writer, custody, repository, asset."
     );
     let near = refused(
         "path = ",
@@ -295,6 +295,12 @@ const FAULTS: &[(&str, &str, usize, &str)] = &[
         "\"audit\", \"secret\"]\nallow_shared_recipient = false",
         8,
         "repository \"offsite\": it accepts both \"secret\" and \"database\", so one identity opens both",
+    ),
+    (
+        "[repository.offsite]",
+        "[custody]\nrehearsal_days = 0\n[repository.offsite]",
+        6,
+        "[custody]: \"rehearsal_days\" is 0",
     ),
     (
         "url = \"file:keysafe\"",

@@ -1,0 +1,186 @@
+//! Single shares are proved, also typed at a terminal.
+
+use std::process::Command;
+
+use super::{Ceremony, PAPER, SEALED};
+use crate::fixture::{Host, write};
+
+#[test]
+fn rehearsals_prove_single_shares() {
+    let ceremony = Ceremony::new();
+    let host = &ceremony.host;
+    let overdue = host.run(&["check"]).exits(3);
+    assert!(
+        overdue.has("shares not rehearsed in the last 180 days: security-officer (never)"),
+        "{}",
+        overdue.stdout
+    );
+    let record = host.text("ceremony/ca-keys.custody.json");
+    for name in SEALED.iter().chain(&PAPER) {
+        let share = ceremony.share(name);
+        host.ok(&[
+            "custody",
+            "rehearse",
+            "--share",
+            &share,
+            "--custodian",
+            name,
+        ]);
+    }
+    let good = host.run(&["check"]);
+    assert!(good.has("every custodian has rehearsed"), "{}", good.stdout);
+    // On a machine of the custodian's own, and brought to the host.
+    std::fs::remove_dir_all(host.path("host/state/custody")).expect("removes");
+    let statement = host.text("rehearsal.json");
+    let rehearse = [
+        "custody",
+        "rehearse",
+        "--record",
+        &record,
+        "--share",
+        &ceremony.share("notary"),
+        "--out",
+        &statement,
+    ];
+    host.ok(&rehearse);
+    assert!(
+        host.run(&["custody", "import", &statement])
+            .exits(4)
+            .has("unknown set")
+    );
+    host.ok(&["custody", "import", &record, &statement]);
+    let shown = host.ok(&["custody", "show", "--json"]).document();
+    let custodians = &shown["sets"][0]["custodians"];
+    assert!(
+        custodians[4]["rehearsed"].is_string() && custodians[0]["rehearsed"].is_null(),
+        "{custodians}"
+    );
+    // What was signed is bound to who signed.
+    let forged = std::fs::read_to_string(&statement)
+        .expect("reads")
+        .replacen("\"sig\":\"", "\"sig\":\"AA", 1);
+    write(&host.path("forged.json"), forged);
+    host.run(&["custody", "import", &host.text("forged.json")])
+        .exits(1);
+    let wrong = host.run(&[
+        "custody",
+        "rehearse",
+        "--share",
+        &ceremony.share("notary"),
+        "--custodian",
+        "deputy",
+    ]);
+    assert!(
+        wrong
+            .exits(4)
+            .has("what is said to be the share of deputy is the share of notary")
+    );
+}
+
+/// Types lines at a terminal of its own, one at each prompt; what the terminal shows.
+const TYPIST: &str = r#"
+import json, os, pty, sys
+job = json.load(sys.stdin)
+pid, terminal = pty.fork()
+if pid == 0:
+    os.execv(job["argv"][0], job["argv"])
+shown, lines, prompts = b"", job["lines"], 0
+try:
+    while piece := os.read(terminal, 4096):
+        shown += piece
+        while lines and shown.count(b"Enter ") > prompts:
+            prompts += 1
+            os.write(terminal, lines.pop(0).encode() + b"\n")
+except OSError:
+    pass
+status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+sys.stdout.buffer.write(shown)
+sys.exit(status)
+"#;
+
+fn typed(host: &Host, arguments: &[&str], lines: &[String]) -> (Option<i32>, String) {
+    let config = host.text("host/strongroom.toml");
+    let mut argv = vec![env!("CARGO_BIN_EXE_strongroom"), "--config", &config];
+    argv.extend(arguments);
+    let job = serde_json::json!({ "argv": argv, "lines": lines });
+    write(&host.path("typist.json"), job.to_string());
+    let stdin = std::fs::File::open(host.path("typist.json")).expect("opens");
+    let typist = Command::new("python3")
+        .args(["-c", TYPIST])
+        .stdin(stdin)
+        .output();
+    let typist = typist.expect("python3 starts");
+    (
+        typist.status.code(),
+        String::from_utf8_lossy(&typist.stdout).into_owned(),
+    )
+}
+
+#[test]
+fn words_are_typed_and_a_wrong_one_is_told_at_once() {
+    let ceremony = Ceremony::new();
+    let host = &ceremony.host;
+    host.backup();
+    let words = |name: &str| -> Vec<String> {
+        let html = std::fs::read_to_string(host.path(format!("ceremony/ca-keys.{name}.html")))
+            .expect("reads");
+        let list = html
+            .split_once("<ol class=\"words\">")
+            .expect("words")
+            .1
+            .to_owned();
+        let list = list.split_once("</ol>").expect("words").0.to_owned();
+        list.split("<li>")
+            .skip(1)
+            .map(|item| item[..item.find('<').expect("an end")].to_owned())
+            .collect()
+    };
+    let lines = |words: &[String]| {
+        words
+            .chunks(11)
+            .map(|line| line.join(" "))
+            .collect::<Vec<_>>()
+    };
+    let notary = words("notary");
+    let mut all = vec![format!("{} nonsense {}", notary[0], notary[2])];
+    all.extend(lines(&notary));
+    let (status, shown) = typed(
+        host,
+        &["custody", "rehearse", "--custodian", "notary"],
+        &all,
+    );
+    assert_eq!(status, Some(0), "{shown}");
+    assert!(shown.contains("word 2 is not in the list"), "{shown}");
+    assert!(shown.contains("Proved: the share of notary"), "{shown}");
+    // Two sheets and a line, at the terminal of the restore; one of them is given twice.
+    let operations = std::fs::read_to_string(ceremony.share("operations")).expect("reads");
+    let mut all = lines(&notary);
+    all.extend(lines(&notary));
+    all.extend(
+        operations
+            .lines()
+            .filter(|line| line.starts_with("SRSHARE1"))
+            .map(str::to_owned),
+    );
+    all.extend(lines(&words("bank-safe")));
+    let out = host.text("typed-back");
+    let (status, shown) = typed(
+        host,
+        &[
+            "restore",
+            "latest",
+            "ca-key",
+            "--to-dir",
+            &out,
+            "--apply",
+            "--type-shares",
+        ],
+        &all,
+    );
+    assert_eq!(status, Some(0), "{shown}");
+    assert!(
+        shown.contains("the share of notary is there already"),
+        "{shown}"
+    );
+    ceremony.key_is_back("typed-back");
+}
