@@ -15,6 +15,8 @@ use strongroom_core::source::Class;
 pub const REPOSITORY_KIND: &str = "application/vnd.strongroom.repository+json";
 /// The payload type of envelopes.
 pub const ENVELOPE_KIND: &str = "application/vnd.strongroom.envelope+json";
+/// The payload type of custody records.
+pub const CUSTODY_KIND: &str = "application/vnd.strongroom.custody+json";
 /// The payload type of holds.
 pub const HOLD_KIND: &str = "application/vnd.strongroom.hold+json";
 /// The payload type of records of expired backups.
