@@ -427,6 +427,7 @@ mod tests {
                     file: "/etc/ca/password".into(),
                     covered_by: classes.iter().map(|class| ("x".into(), *class)).collect(),
                 }),
+                secrets: None,
             }],
             ..Inventory::default()
         };
