@@ -712,7 +712,7 @@ fn a_key_of_a_hundred_megabytes_is_not_read_into_memory() {
     let (place, settings) = key_place();
     let (head, line) = ("-----BEGIN PRIVATE KEY-----\n", [b'A'; 64]);
     let path = place.write("ca/huge.pem", head.as_bytes());
-    let file = std::fs::OpenOptions::new().append(true).open(path);
+    let file = OpenOptions::new().append(true).open(path);
     let mut file = std::io::BufWriter::new(file.expect("opens"));
     for _ in 0..(100 << 20) / line.len() {
         file.write_all(&line).expect("writes");
