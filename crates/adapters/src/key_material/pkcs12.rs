@@ -90,7 +90,9 @@ const CONTEXT_0: Tag = Tag::ContextSpecific {
 fn element(tag: Tag, parts: &[&[u8]]) -> der::Result<Vec<u8>> {
     let length = parts.iter().map(|part| part.len()).sum::<usize>();
     let mut bytes = Header::new(tag, Length::try_from(length)?).to_der()?;
-    parts.iter().for_each(|part| bytes.extend_from_slice(part));
+    for part in parts {
+        bytes.extend_from_slice(part);
+    }
     Ok(bytes)
 }
 

@@ -4,6 +4,8 @@
 //! The proof is made on bytes in memory: the very ones captured, or the ones restored. What is harmless is a note, and what
 //! means that the key will not come back is a problem: it is damaged, it is another key, its password is another.
 
+mod chain;
+
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -12,7 +14,7 @@ use zeroize::Zeroizing;
 
 use super::findings::Quoted;
 use crate::key_material::{
-    Certificate, Closed, Issued, Key, Keystore, Password, State, find, look,
+    Certificate, Closed, Key, Keystore, Password, PublicKey, State, find, look,
 };
 
 /// The longest file that is looked at as a key or a certificate, in bytes.
@@ -88,8 +90,6 @@ fn mentions_key(bytes: &[u8]) -> bool {
 const LISTED_MAX: usize = 200;
 /// How many entries of a keystore are named.
 const NAMED_MAX: usize = 20;
-/// How long a chain is followed.
-const CHAIN_MAX: usize = 16;
 
 /// Collects the keys of an asset and holds them against its certificate.
 #[derive(Default)]
@@ -102,6 +102,7 @@ pub(super) struct KeyProof {
     keystores: Vec<(PathBuf, Keystore)>,
     too_long: Vec<PathBuf>,
     problems: Vec<String>,
+    notes: Vec<String>,
     /// The certificate is not to be had, which was said.
     is_without_certificate: bool,
 }
@@ -168,7 +169,7 @@ impl KeyProof {
             ));
         }
         if found.is_cut {
-            self.problems.push(format!(
+            self.notes.push(format!(
                 "{}: holds more private keys than are looked at in one file",
                 Quoted(path)
             ));
@@ -229,6 +230,7 @@ impl KeyProof {
     pub(super) fn finish(mut self, now: Timestamp) -> Verdict {
         let mut verdict = Verdict {
             problems: std::mem::take(&mut self.problems),
+            notes: std::mem::take(&mut self.notes),
             ..Verdict::default()
         };
         let missing = Err("it is not there".to_owned());
@@ -237,7 +239,7 @@ impl KeyProof {
             let path = Quoted(&configured.path);
             match configured.read.as_ref().unwrap_or(&missing) {
                 Ok(read) => {
-                    check_chain(&path, read, &self.certificates, now, &mut verdict.notes);
+                    chain::check(&path, read, &self.certificates, now, &mut verdict.notes);
                     certificate = read.first().map(|first| Named { path, first });
                 }
                 Err(why) => verdict
@@ -256,6 +258,9 @@ impl KeyProof {
             }
         }
         self.say_what_is_missing(certificate.as_ref(), &mut verdict);
+        if self.keys.is_empty() {
+            unproved = Some("no private key was proved".to_owned());
+        }
         let reason = verdict.problems.first().cloned().or(unproved);
         verdict.key = match (&self.configured, certificate) {
             (None, _) => None,
@@ -423,7 +428,7 @@ fn listed(file: &Path, key: &Key, is_proved: bool) -> Value {
         "file": file.to_string_lossy(),
         "format": key.format,
         "algorithm": key.algorithm,
-        "spki_sha256": key.public.as_ref().map(|public| public.spki_sha256()),
+        "spki_sha256": key.public.as_ref().map(PublicKey::spki_sha256),
         "encrypted": key.is_encrypted,
         "proved": is_proved,
     })
@@ -472,74 +477,6 @@ fn facts(certificate: &Certificate, keys: usize, reason: Option<String>) -> Valu
         facts["reason"] = reason.into();
     }
     facts
-}
-
-/// Says when a certificate or one above it is not valid now, and where its chain breaks. A chain that ends is none of them: roots
-/// are often left out.
-fn check_chain(
-    path: &Quoted<'_>,
-    own: &[Certificate],
-    others: &[Certificate],
-    now: Timestamp,
-    notes: &mut Vec<String>,
-) {
-    let Some((mut at, behind)) = own.split_first() else {
-        return;
-    };
-    for step in 0..CHAIN_MAX {
-        let subject = match step {
-            0 => format!("the certificate {path}"),
-            _ => format!(
-                "the certificate of {} in the chain of {path}",
-                quoted(&at.subject)
-            ),
-        };
-        if now > at.not_after {
-            notes.push(format!("{subject} expired on {}", at.not_after));
-        } else if now < at.not_before {
-            notes.push(format!("{subject} is not valid before {}", at.not_before));
-        }
-        if at.is_self_issued() {
-            if at.is_signed_by(at) == Issued::No {
-                notes.push(format!(
-                    "{subject} names itself as its issuer, and its own key did not sign it"
-                ));
-            }
-            return;
-        }
-        let mut by_name = behind
-            .iter()
-            .chain(others)
-            .filter(|one| one.subject == at.issuer)
-            .peekable();
-        if by_name.peek().is_none() {
-            if step == 0 && !behind.is_empty() {
-                notes.push(format!(
-                    "the chain in {path} does not build: it has no certificate of {}, the issuer of the first",
-                    quoted(&at.issuer)
-                ));
-            }
-            return;
-        }
-        let mut is_unknown = false;
-        let signer = by_name.find(|one| {
-            let issued = at.is_signed_by(one);
-            is_unknown |= issued == Issued::Unknown;
-            issued == Issued::Yes
-        });
-        match signer {
-            Some(next) => at = next,
-            None if is_unknown => return,
-            None => {
-                notes.push(format!(
-                    "the chain of {path} does not build: the key of {} did not sign the certificate of {}",
-                    quoted(&at.issuer),
-                    quoted(&at.subject)
-                ));
-                return;
-            }
-        }
-    }
 }
 
 #[cfg(test)]

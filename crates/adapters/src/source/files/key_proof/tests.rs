@@ -338,3 +338,22 @@ fn a_key_of_another_algorithm_is_told_from_one_that_cannot_be_proved() {
     assert_eq!(verdict.problems, [""; 0]);
     assert!(verdict.notes[0].contains("Ed448, which cannot sign here"));
 }
+
+#[test]
+fn a_certificate_whose_key_may_be_in_a_keystore_is_not_proved_and_no_problem() {
+    let (_, certificate) = pair(&rcgen::PKCS_ED25519);
+    // A JKS file that says it has an entry, and ends.
+    let keystore = b"\xfe\xed\xfe\xed\x00\x00\x00\x02\x00\x00\x00\x01";
+    let mut proof = KeyProof::new(Some(Path::new("/ca.pem")));
+    for (path, bytes) in [
+        ("/ca.jks", &keystore[..]),
+        ("/ca.pem", certificate.as_bytes()),
+    ] {
+        let seen = proof.look_at(Path::new(path), &tee(bytes));
+        seen.expect("a file that may be kept");
+    }
+    let verdict = proof.finish(now());
+    assert_eq!(verdict.problems, [""; 0]);
+    assert!(verdict.notes[0].contains("a JKS keystore of 1 entries"));
+    assert_eq!(key_facts(&verdict)["proved"], false);
+}
