@@ -289,6 +289,12 @@ impl From<RestoreError> for Failure {
                     format!("{hint} `strongroom restore --resume` goes on from here, `--undo` goes back.").trim_start(),
                 )
             }
+            E::Token { ref source, .. } => {
+                let hint = source.hint().unwrap_or_default();
+                named(Exit::Failed, "token").hint(
+                    format!("{hint} `strongroom restore --resume` goes on from here, `--undo` goes back.").trim_start(),
+                )
+            }
             E::Io { .. } => named(Exit::Failed, "file").hint(
                 "`strongroom restore --resume` goes on from here, `--undo` goes back.",
             ),

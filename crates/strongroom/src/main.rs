@@ -11,6 +11,7 @@ mod environment;
 mod failure;
 mod identity;
 mod opened;
+mod pin;
 mod report;
 mod runs;
 mod session;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use strongroom_adapters::source::files::{FilesSettings, FilesSource};
 use strongroom_adapters::source::mariadb::server::MariadbServer;
 use strongroom_adapters::source::mariadb::{self, MariadbSource};
+use strongroom_adapters::source::pkcs11::{PinEntry, Pkcs11Source, TokenStore, TokenUri};
 use strongroom_adapters::source::postgresql::server::PostgresqlServer;
 use strongroom_adapters::source::postgresql::{PostgresqlSource, PostgresqlUrl};
 use strongroom_adapters::source::sqlite::{SqliteSettings, SqliteSource};
@@ -20,6 +21,7 @@ use strongroom_core::plan::backup::{AssetOutline, RepositoryOutline};
 use strongroom_core::repository::Repository;
 use strongroom_core::repository::state::WriterState;
 use strongroom_core::source::server::{DatabaseServer, LoadOptions};
+use strongroom_core::source::token::Token;
 use strongroom_core::source::{CaptureError, Source};
 use strongroom_core::storage::Storage;
 use zeroize::Zeroizing;
@@ -29,6 +31,7 @@ use crate::config::{AssetConfig, Config, RepositoryConfig, Settings};
 use crate::environment::Environment;
 use crate::failure::{Exit, Failure, io};
 use crate::identity;
+use crate::pin::Pins;
 use crate::report::Report;
 
 /// Where the configuration is looked for, in this order.
@@ -63,9 +66,11 @@ impl Surroundings {
     /// Reads the configuration.
     pub(crate) fn session(&self) -> Result<Session<'_>, Failure> {
         let config = Config::load(&self.configuration_file())?;
+        let pins = Pins::new(self.environment.credentials_directory.clone());
         Ok(Session {
             config,
             around: self,
+            pins,
         })
     }
 
@@ -167,6 +172,8 @@ pub(crate) enum Role {
 pub(crate) struct Session<'s> {
     pub(crate) config: Config,
     pub(crate) around: &'s Surroundings,
+    /// The PINs of tokens, each asked for once.
+    pins: Pins,
 }
 
 impl Session<'_> {
@@ -439,11 +446,18 @@ impl Session<'_> {
         move |asset, kind, options| server(config, asset, kind, options)
     }
 
+    /// Opens the tokens that assets are restored to.
+    pub(crate) fn find_token(
+        &self,
+    ) -> impl Fn(&str, &str, &LoadOptions) -> Result<Box<dyn Token>, CaptureError> + Sync + '_ {
+        move |asset, kind, options| token(self, asset, kind, options)
+    }
+
     /// The sources of all assets, by name.
     pub(crate) fn sources(&self) -> BTreeMap<String, Box<dyn Source>> {
         let mut sources = BTreeMap::new();
         for asset in &self.config.assets {
-            add_source(&self.config, asset, &mut sources);
+            add_source((&self.config, &self.pins), asset, &mut sources);
         }
         sources
     }
@@ -476,7 +490,7 @@ pub(crate) fn each<'c, T: Send>(
 
 /// Adds the source that reads an asset, and that of what it redirects: both share what the first finds.
 fn add_source(
-    config: &Config,
+    (config, pins): (&Config, &Pins),
     asset: &AssetConfig,
     sources: &mut BTreeMap<String, Box<dyn Source>>,
 ) {
@@ -514,6 +528,10 @@ fn add_source(
             class: asset.class,
         })),
         Settings::Mariadb(server) => Box::new(MariadbSource::new(server.source.clone())),
+        Settings::Pkcs11 { source, pin_file } => {
+            let pin = pins.of_asset(&asset.name, pin_file.as_deref());
+            Box::new(Pkcs11Source::new(source.clone(), pin))
+        }
         Settings::Postgresql(server) => Box::new(PostgresqlSource::new(server.source.clone())),
     };
     sources.insert(asset.name.clone(), source);
@@ -569,4 +587,46 @@ fn server(
             "Add the asset to the configuration, with the url of the server to restore to; or restore it to a directory with --to-dir.",
         )),
     }
+}
+
+/// The token that an asset of this kind is restored to.
+fn token(
+    session: &Session<'_>,
+    name: &str,
+    kind: &str,
+    options: &LoadOptions,
+) -> Result<Box<dyn Token>, CaptureError> {
+    let refused = |why: String, hint| CaptureError::Unsuitable {
+        path: name.into(),
+        why,
+        hint,
+    };
+    let asset = session
+        .config
+        .assets
+        .iter()
+        .find(|asset| asset.name == name);
+    let Some(Settings::Pkcs11 { source, pin_file }) = asset.map(|asset| &asset.settings) else {
+        return Err(refused(
+            format!(
+                "the configuration has no asset of this name with source = \"{kind}\", so its module is not known"
+            ),
+            "Add the asset to the configuration, with the module of the token to restore to; or restore it to a directory with --to-dir.",
+        ));
+    };
+    let mut access = source.access.clone();
+    let pin: Arc<dyn PinEntry> = match &options.token {
+        Some(other) => {
+            access.token = TokenUri::parse(&other.uri).map_err(|error| {
+                refused(
+                    format!("the URI of the token: {error}"),
+                    "It has the form pkcs11:token=LABEL;serial=NUMBER.",
+                )
+            })?;
+            // The other token may have another PIN, and a wrong one costs a try.
+            session.pins.of_restore(name, other.pin_file.as_deref())
+        }
+        None => session.pins.of_asset(name, pin_file.as_deref()),
+    };
+    Ok(Box::new(TokenStore::new(access, pin)))
 }

@@ -9,13 +9,15 @@
 //! - [`fixtures`]: test databases for PostgreSQL and MariaDB.
 //! - [`proxy`]: a TCP proxy that delays, tears, drops and stalls, and answers for HTTP servers.
 //! - [`recording_sink`]: a [`Sink`](strongroom_core::source::Sink) that keeps what a source pushes.
-//! - [`servers`]: real servers for storages.
+//! - [`memory_token`]: a token in memory, with its source.
+//! - [`servers`]: real servers for storages, and real tokens.
 
 pub mod canary;
 pub mod fault_storage;
 pub mod fixtures;
 pub mod memory_server;
 pub mod memory_storage;
+pub mod memory_token;
 pub mod proxy;
 pub mod recording_sink;
 pub mod server_conformance;

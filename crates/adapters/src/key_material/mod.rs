@@ -19,15 +19,14 @@ mod pkcs12;
 mod private_key;
 mod public_key;
 
+pub(crate) use algorithm::{Algorithm, Curve};
 pub(crate) use certificate::{Certificate, Issued};
 pub(crate) use keystore::Keystore;
 pub(crate) use look::{Key, State, look};
 pub(crate) use password::Password;
 pub(crate) use pem::{PemBlock, PemBlocks, find};
 pub(crate) use private_key::{PrivateKey, SignedNonce};
-#[cfg_attr(not(test), expect(unused_imports, reason = "for keys in tokens"))]
-pub(crate) use public_key::Hash;
-pub(crate) use public_key::{PublicKey, Scheme};
+pub(crate) use public_key::{Hash, PublicKey, Scheme};
 
 #[cfg(test)]
 mod tests;

@@ -8,6 +8,8 @@ mod entry;
 pub mod files;
 #[cfg(feature = "source-mariadb")]
 pub mod mariadb;
+#[cfg(feature = "source-pkcs11")]
+pub mod pkcs11;
 #[cfg(feature = "source-postgresql")]
 pub mod postgresql;
 #[cfg(feature = "source-sqlite")]
@@ -19,6 +21,8 @@ pub const SOURCES: &[&str] = &[
     "files",
     #[cfg(feature = "source-mariadb")]
     "mariadb",
+    #[cfg(feature = "source-pkcs11")]
+    "pkcs11",
     #[cfg(feature = "source-postgresql")]
     "postgresql",
     #[cfg(feature = "source-sqlite")]
@@ -31,6 +35,8 @@ pub const RESTORERS: &[&dyn Restorer] = &[
     &files::FilesRestorer,
     #[cfg(feature = "source-mariadb")]
     &mariadb::MariadbRestorer,
+    #[cfg(feature = "source-pkcs11")]
+    &pkcs11::Pkcs11Restorer,
     #[cfg(feature = "source-postgresql")]
     &postgresql::PostgresqlRestorer,
     #[cfg(feature = "source-sqlite")]

@@ -2,6 +2,7 @@
 
 mod files;
 mod mariadb;
+mod pkcs11;
 mod postgresql;
 mod postgresql_server;
 mod secrets;

@@ -12,6 +12,7 @@ use crate::format::Label;
 use crate::format::manifest::{Stream, StreamKind};
 use crate::source::Class;
 use crate::source::server::{DatabaseSeen, LoadOptions, ServerSeen, database_of};
+use crate::source::token::{OBJECT_MAX, TokenObject, TokenSeen};
 
 /// Where a restore goes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,7 +27,7 @@ pub enum Target {
 }
 
 impl Target {
-    /// Whether dumps are loaded into servers, and not written as files.
+    /// Whether dumps are loaded into servers and tokens, and not written as files.
     pub const fn loads_databases(&self) -> bool {
         matches!(self, Self::InPlace | Self::Database(_))
     }
@@ -104,6 +105,8 @@ pub struct Observations {
     pub free_bytes: BTreeMap<PathBuf, u64>,
     /// What the server of each asset shows, or why it cannot be looked at; by asset.
     pub servers: BTreeMap<String, Result<ServerSeen, String>>,
+    /// The same for assets whose dumps are objects of a token.
+    pub tokens: BTreeMap<String, Result<TokenSeen, String>>,
     /// Whether the target directory exists and holds something.
     pub target_not_empty: bool,
     /// Whether the run may give files to others.
@@ -163,6 +166,32 @@ pub struct RestoreDatabase {
     pub replaces: Option<DatabaseSeen>,
 }
 
+/// A token to put objects into; nothing in it is replaced.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestoreToken {
+    /// The asset it belongs to.
+    pub asset: String,
+    /// The kind of source that captured it.
+    pub source: String,
+    /// The token, in words.
+    pub token: String,
+    /// What is made, and what is there already.
+    pub objects: Vec<RestoreObject>,
+    /// What will not be there after the restore: the backup does not hold it.
+    pub missing: Vec<String>,
+}
+
+/// An object of a token.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestoreObject {
+    /// What it is.
+    pub object: TokenObject,
+    /// The length of its stream.
+    pub size_bytes: u64,
+    /// Whether it was there when the plan was made; an undo leaves it alone.
+    pub is_there: bool,
+}
+
 /// Everything that a restore will do, in order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RestorePlan {
@@ -172,7 +201,10 @@ pub struct RestorePlan {
     pub target: Target,
     /// The databases to load into servers; they come first.
     pub databases: Vec<RestoreDatabase>,
-    /// What was asked for besides, for the databases.
+    /// The tokens that objects are put into; they come last.
+    #[serde(default)]
+    pub tokens: Vec<RestoreToken>,
+    /// What was asked for besides, for the databases and tokens.
     pub options: LoadOptions,
     /// The things to restore.
     pub items: Vec<RestoreItem>,
@@ -261,6 +293,7 @@ pub fn plan_restore(
         label,
         target,
         databases: Vec::new(),
+        tokens: Vec::new(),
         options: options.clone(),
         items: Vec::new(),
         refusals: Vec::new(),
@@ -287,7 +320,10 @@ pub fn plan_restore(
                 asset.name
             ));
         }
-        plan_databases(&mut plan, asset, world);
+        match world.tokens.get(&asset.name) {
+            Some(seen) => plan_token(&mut plan, asset, seen),
+            None => plan_databases(&mut plan, asset, world),
+        }
         plan_asset(&mut plan, asset, world);
     }
     check_options(&mut plan);
@@ -402,9 +438,69 @@ fn plan_databases(plan: &mut RestorePlan, asset: &RestoreAsset, world: &Observat
     }
 }
 
+/// What goes into a token. Two assets of one token are two plans: each looked at it before the other has changed it.
+fn plan_token(plan: &mut RestorePlan, asset: &RestoreAsset, seen: &Result<TokenSeen, String>) {
+    if !plan.target.loads_databases() {
+        return;
+    }
+    let told = |line: &String| format!("asset {}: {line}", asset.name);
+    if matches!(plan.target, Target::Database(_)) {
+        let why = "keys do not go into a database; name only the asset that holds it";
+        return plan.refusals.push(told(&why.to_owned()));
+    }
+    let seen = match seen {
+        Ok(seen) => seen,
+        Err(why) => return plan.refusals.push(told(why)),
+    };
+    plan.refusals.extend(seen.refusals.iter().map(told));
+    plan.notes.extend(seen.notes.iter().map(told));
+    plan.warnings.extend(seen.missing.iter().map(told));
+    let size = |path: &Path| {
+        let mut streams = asset.streams.iter();
+        let stream = streams.find(|stream| stream.kind == StreamKind::Dump && stream.path == path);
+        stream.and_then(|stream| stream.size)
+    };
+    let mut objects = Vec::new();
+    for (object, is_there) in &seen.objects {
+        match size(&object.stream) {
+            Some(size_bytes) if size_bytes <= OBJECT_MAX => objects.push(RestoreObject {
+                object: object.clone(),
+                size_bytes,
+                is_there: *is_there,
+            }),
+            Some(_) => {
+                let why = format!("{} is too long for an object of a token", object.what);
+                plan.refusals.push(told(&why));
+            }
+            None => {
+                let why = format!("the backup holds no stream of {}", object.what);
+                plan.refusals.push(told(&why));
+            }
+        }
+    }
+    plan.tokens.push(RestoreToken {
+        asset: asset.name.clone(),
+        source: asset.source.clone(),
+        token: seen.token.clone(),
+        objects,
+        missing: seen.missing.clone(),
+    });
+}
+
 /// Whether what was asked for besides fits the target.
 fn check_options(plan: &mut RestorePlan) {
-    let has_options = plan.options != LoadOptions::default();
+    let has_options = plan.options.is_for_databases();
+    if plan.options.token.is_some() && plan.tokens.is_empty() && plan.refusals.is_empty() {
+        plan.refusals.push(
+            "no key is put into a token, so no token can be chosen; name the asset of source pkcs11"
+                .to_owned(),
+        );
+    }
+    if plan.options.token.is_some() && plan.tokens.len() > 1 {
+        plan.refusals.push(
+            "the objects of several assets would go into the one token; name one asset".to_owned(),
+        );
+    }
     if matches!(plan.target, Target::Database(_)) {
         if plan.databases.is_empty() {
             plan.refusals.push(
@@ -714,5 +810,95 @@ mod tests {
         let files = [asset(vec![stream(StreamKind::File, "/etc/a")])];
         let plan = plan_restore(label(), look, &none, &files, &world());
         assert_eq!(plan.refusals.len(), 2, "{:?}", plan.refusals);
+    }
+
+    fn with_token(seen: Result<TokenSeen, String>) -> (RestoreAsset, Observations) {
+        let mut keys = asset(vec![
+            stream(StreamKind::Dump, "/ca/private-key.01.root.wrapped"),
+            stream(StreamKind::Dump, "/ca/objects.json"),
+        ]);
+        keys.name = "hsm".into();
+        let mut world = world();
+        world.tokens.insert("hsm".into(), seen);
+        (keys, world)
+    }
+
+    fn seen(stream: &str, is_there: bool) -> TokenSeen {
+        let object = TokenObject {
+            stream: stream.into(),
+            what: "private key".into(),
+            about: serde_json::Value::Null,
+        };
+        TokenSeen {
+            token: "token ca".into(),
+            objects: vec![(object, is_there)],
+            ..TokenSeen::default()
+        }
+    }
+
+    #[test]
+    fn objects_go_into_a_token_or_into_files() {
+        let options = LoadOptions::default();
+        let mut looked = seen("/ca/private-key.01.root.wrapped", false);
+        looked.missing.push("private key \"tls\" is nowhere".into());
+        let (keys, world) = with_token(Ok(looked));
+        let assets = [keys];
+        let plan = plan_restore(label(), Target::InPlace, &options, &assets, &world);
+        assert_eq!(plan.refusals, Vec::<String>::new());
+        assert!(plan.items.is_empty() && plan.databases.is_empty());
+        assert!(!plan.replaces_anything());
+        let [token] = plan.tokens.as_slice() else {
+            panic!("{:?}", plan.tokens);
+        };
+        assert_eq!(token.objects[0].size_bytes, 10);
+        assert!(!token.objects[0].is_there);
+        assert!(
+            plan.warnings[0].contains("is nowhere"),
+            "{:?}",
+            plan.warnings
+        );
+
+        let target = Target::Directory("/restore".into());
+        let plan = plan_restore(label(), target, &options, &assets, &world);
+        assert_eq!((plan.items.len(), plan.tokens.len()), (2, 0));
+
+        let target = Target::Database("look".into());
+        let plan = plan_restore(label(), target, &options, &assets, &world);
+        assert!(plan.refusals[0].contains("keys do not go into a database"));
+    }
+
+    #[test]
+    fn what_a_token_cannot_take_is_refused() {
+        let none = LoadOptions::default();
+        let refusals = |seen, options: &LoadOptions| {
+            let (keys, world) = with_token(seen);
+            plan_restore(label(), Target::InPlace, options, &[keys], &world).refusals
+        };
+        let path = "/ca/private-key.01.root.wrapped";
+        assert_eq!(
+            refusals(Err("no token".into()), &none),
+            ["asset hsm: no token"]
+        );
+        let elsewhere = seen("/ca/other", false);
+        assert_eq!(refusals(Ok(elsewhere), &none).len(), 1);
+        let mut refusing = seen(path, false);
+        refusing.refusals.push("another key".into());
+        assert_eq!(refusals(Ok(refusing), &none), ["asset hsm: another key"]);
+        let (mut long, there) = with_token(Ok(seen(path, false)));
+        long.streams[0].size = Some(OBJECT_MAX + 1);
+        let plan = plan_restore(label(), Target::InPlace, &none, &[long], &there);
+        assert_eq!(plan.refusals.len(), 1, "{:?}", plan.refusals);
+
+        let other = LoadOptions {
+            token: Some(crate::source::server::OtherToken {
+                uri: "pkcs11:token=new".into(),
+                pin_file: None,
+            }),
+            ..LoadOptions::default()
+        };
+        assert_eq!(refusals(Ok(seen(path, true)), &other), Vec::<String>::new());
+        let files = [asset(vec![stream(StreamKind::File, "/etc/a")])];
+        let plan = plan_restore(label(), Target::InPlace, &other, &files, &world());
+        assert_eq!(plan.refusals.len(), 1, "{:?}", plan.refusals);
     }
 }

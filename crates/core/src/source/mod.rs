@@ -5,6 +5,7 @@
 
 pub mod server;
 pub mod tables;
+pub mod token;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -278,6 +279,11 @@ pub trait Restorer: Send + Sync {
 
     /// Whether its streams of kind `dump` are loaded into a server, through the port [`server`], unless the restore goes to a directory.
     fn loads_into_server(&self) -> bool {
+        false
+    }
+
+    /// Whether its streams of kind `dump` are put into a token, through the port [`token`], unless the restore goes to a directory.
+    fn loads_into_token(&self) -> bool {
         false
     }
 

@@ -118,6 +118,16 @@ pub struct LoadOptions {
     pub roles: BTreeMap<String, String>,
     /// Another server than the asset's own.
     pub server: Option<OtherServer>,
+    /// Another token than the asset's own.
+    #[serde(default)]
+    pub token: Option<OtherToken>,
+}
+
+impl LoadOptions {
+    /// Whether anything is asked for that only a database server can do.
+    pub(crate) fn is_for_databases(&self) -> bool {
+        !self.tables.is_empty() || !self.roles.is_empty() || self.server.is_some()
+    }
 }
 
 /// A server that the operator names for one restore.
@@ -127,6 +137,15 @@ pub struct OtherServer {
     pub url: String,
     /// The file with the password.
     pub password_file: Option<PathBuf>,
+}
+
+/// A token that the operator names for one restore.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OtherToken {
+    /// Which one, as a PKCS#11 URI (RFC 7512).
+    pub uri: String,
+    /// The file with its PIN.
+    pub pin_file: Option<PathBuf>,
 }
 
 /// What a look at a server shows.

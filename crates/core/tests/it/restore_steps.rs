@@ -11,6 +11,7 @@ use strongroom_core::format::Label;
 use strongroom_core::plan::restore::Target;
 use strongroom_core::source::server::DatabaseServer as _;
 use strongroom_testkit::memory_server::Tables;
+use strongroom_testkit::memory_token::Objects;
 
 use crate::world::{Tree, World, contents, context, lines, snapshot};
 
@@ -23,6 +24,8 @@ struct Place {
     before: BTreeMap<PathBuf, String>,
     databases_wanted: BTreeMap<String, Tables>,
     databases_before: BTreeMap<String, Tables>,
+    keys_wanted: Objects,
+    keys_before: Objects,
 }
 
 impl Place {
@@ -34,6 +37,9 @@ impl Place {
             .server
             .put("ca", &[certificates, ("empty", ""), ("odd / name", "1\n")]);
         world.server.put("va", &[("roles", "one\ntwo\n")]);
+        for name in ["certificate", "private key", "public key"] {
+            world.keys.insert(name, name.as_bytes());
+        }
         let label = world.must_backup().label;
         let wanted = contents(&world.root());
         let databases_wanted = world.server.databases();
@@ -42,6 +48,12 @@ impl Place {
             .put("ca", &[("certificates", "written after the backup\n")]);
         world.server.drop_database("va").expect("drops");
         world.server.put("other", &[]);
+        let keys_wanted = world.keys.objects();
+        // A new token, in which one object is already, and one that is not in the backup.
+        world.keys.take("certificate");
+        world.keys.take("private key");
+        world.keys.insert("other key", b"not in the backup");
+        let keys_before = world.keys.objects();
         let databases_before = world.server.databases();
         world.write("log/ca.log", &lines(5, 50));
         world.write("config/ca.toml", b"days = 1\n");
@@ -57,6 +69,8 @@ impl Place {
             before,
             databases_wanted,
             databases_before,
+            keys_wanted,
+            keys_before,
         }
     }
 
@@ -69,7 +83,7 @@ impl Place {
                     &consent,
                     &self.world.state(),
                     readers,
-                    &context(&step, &self.world.find_server()),
+                    &context(&step, &self.world.find_server(), &self.world.find_token()),
                 )
             })
     }
@@ -81,19 +95,25 @@ impl Place {
                 resume(
                     &self.journal(),
                     readers,
-                    &context(&step, &self.world.find_server()),
+                    &context(&step, &self.world.find_server(), &self.world.find_token()),
                 )
             })
     }
 
     fn undo(&self, hook: &Hook) -> Result<RestoreReport, RestoreError> {
         let step = |_: &str| hook.step();
-        undo(&self.journal(), &context(&step, &self.world.find_server()))
+        undo(
+            &self.journal(),
+            &context(&step, &self.world.find_server(), &self.world.find_token()),
+        )
     }
 
     fn sign_off(&self, hook: &Hook) -> Result<RestoreReport, RestoreError> {
         let step = |_: &str| hook.step();
-        sign_off(&self.journal(), &context(&step, &self.world.find_server()))
+        sign_off(
+            &self.journal(),
+            &context(&step, &self.world.find_server(), &self.world.find_token()),
+        )
     }
 
     fn journal(&self) -> PathBuf {
@@ -109,6 +129,7 @@ impl Place {
         assert_eq!(log, lines(5, 50), "{when}");
         let databases = self.world.server.databases();
         assert_eq!(databases, self.databases_before, "{when}");
+        assert_eq!(self.world.keys.objects(), self.keys_before, "{when}");
         self.assert_no_leftovers(when);
     }
 
@@ -126,6 +147,9 @@ impl Place {
         databases.retain(|name, _| !name.starts_with("strongroom-"));
         assert!(databases.remove("other").is_some(), "{when}");
         assert_eq!(databases, self.databases_wanted, "{when}");
+        let mut keys = self.world.keys.objects();
+        assert!(keys.remove("other key").is_some(), "{when}");
+        assert_eq!(keys, self.keys_wanted, "{when}");
     }
 
     #[track_caller]
@@ -253,7 +277,11 @@ fn a_sign_off_that_fails_at_any_step_is_repeated() {
 
 #[test]
 fn damage_stops_a_restore_before_anything_is_replaced() {
-    let place = Place::new();
+    let mut place = Place::new();
+    // What is in the token already is not fetched.
+    place.world.keys.take("public key");
+    place.keys_before = place.world.keys.objects();
+    let place = place;
     let storage = place.world.storage.inner();
     let envelope = place.world.envelope(&place.label).expect("is there");
     for (object, _) in &envelope.objects {
@@ -288,16 +316,17 @@ fn a_database_goes_under_another_name_whole_or_in_part() {
                 assert!(Consent::to(plan).is_err());
                 let mut plan = plan.clone();
                 plan.databases.retain(|database| database.original == "ca");
+                plan.tokens.clear();
                 plan.items.clear();
                 plan.refusals.clear();
                 let step = |_: &str| Ok(());
-                let servers = place.world.find_server();
+                let (servers, tokens) = (place.world.find_server(), place.world.find_token());
                 let consent = Consent::to(&plan)?;
                 restore(
                     &consent,
                     &place.world.state(),
                     readers,
-                    &context(&step, &servers),
+                    &context(&step, &servers, &tokens),
                 )
             });
         assert!(!restored.expect("restores").awaits_sign_off);
@@ -307,4 +336,14 @@ fn a_database_goes_under_another_name_whole_or_in_part() {
         place.world.server.drop_database("look").expect("drops");
         assert!(!place.journal().exists());
     }
+}
+
+#[test]
+fn another_key_in_the_way_is_refused_and_stays() {
+    let place = Place::new();
+    place.world.keys.insert("private key", b"another one");
+    let before = place.world.keys.objects();
+    let error = place.apply(&Hook::never()).expect_err("is refused");
+    assert!(matches!(error, RestoreError::Refused(_)), "{error}");
+    assert_eq!(place.world.keys.objects(), before);
 }

@@ -15,7 +15,7 @@ use strongroom_core::execute::backup::{
 };
 use strongroom_core::execute::restore::observe::observe;
 use strongroom_core::execute::restore::{
-    Consent, FindServer, RestoreContext, RestoreError, RestoreReport, restore,
+    Consent, FindServer, FindToken, RestoreContext, RestoreError, RestoreReport, restore,
 };
 use strongroom_core::execute::verify::{Level, VerifyJob, verify};
 use strongroom_core::format::Label;
@@ -29,11 +29,13 @@ use strongroom_core::repository::state::WriterState;
 use strongroom_core::repository::writer::Sealing;
 use strongroom_core::repository::{NewRepository, Repository, RepositoryError};
 use strongroom_core::source::server::{DatabaseServer, LoadOptions};
+use strongroom_core::source::token::Token;
 use strongroom_core::source::{CaptureError, Class, Restorer, Source};
 use strongroom_core::storage::Storage;
 use strongroom_testkit::fault_storage::FaultStorage;
 use strongroom_testkit::memory_server::{MemoryRestorer, MemoryServer};
 use strongroom_testkit::memory_storage::MemoryStorage;
+use strongroom_testkit::memory_token::{MemoryToken, MemoryTokenRestorer};
 use tempfile::TempDir;
 
 const ASSETS: [(&str, Class); 3] = [
@@ -52,6 +54,8 @@ pub(crate) struct World {
     pub(crate) epoch_days: u32,
     /// The server of the fourth asset, which is captured once it has a database.
     pub(crate) server: MemoryServer,
+    /// The token of the fifth asset, which is captured once it has an object.
+    pub(crate) keys: MemoryToken,
     /// Captures the fourth asset in its place.
     pub(crate) source: Option<fn() -> Box<dyn Source>>,
     pub(crate) options: LoadOptions,
@@ -75,6 +79,7 @@ impl World {
             clock,
             epoch_days: 14,
             server: MemoryServer::new(),
+            keys: MemoryToken::new(),
             source: None,
             options: LoadOptions::default(),
             copy: None,
@@ -152,6 +157,12 @@ impl World {
                 repository: "all".into(),
                 part_of: None,
             }))
+            .chain((!self.keys.objects().is_empty()).then(|| AssetOutline {
+                name: "keys".to_owned(),
+                class: Class::Key,
+                source: "memory-token".into(),
+                repository: "all".into(),
+            }))
             .collect();
         let accepts = Class::ALL.to_vec();
         let repositories = [RepositoryOutline {
@@ -169,6 +180,8 @@ impl World {
             None => Box::new(self.server.clone()),
         };
         let databases = ("databases".to_owned(), databases);
+        let keys: Box<dyn Source> = Box::new(self.keys.clone());
+        let keys = ("keys".to_owned(), keys);
         let failed = |source: RepositoryError| BackupError::Repository {
             name: "all".into(),
             source,
@@ -187,7 +200,11 @@ impl World {
             plan: &plan,
             deployment: "example-ca",
             tool: "test",
-            sources: &ASSETS.into_iter().map(source).chain([databases]).collect(),
+            sources: &ASSETS
+                .into_iter()
+                .map(source)
+                .chain([databases, keys])
+                .collect(),
             repositories: &BTreeMap::from([("all".to_owned(), place)]),
             unreachable: &BTreeMap::new(),
             key: &self.key,
@@ -263,12 +280,12 @@ impl World {
         let target = Target::Directory(out.path().join("out"));
         self.restoring(label, target, |plan, readers| {
             let consent = Consent::to(plan)?;
-            let servers = self.find_server();
+            let (servers, tokens) = (self.find_server(), self.find_token());
             restore(
                 &consent,
                 &self.state(),
                 readers,
-                &context(&|_| Ok(()), &servers),
+                &context(&|_| Ok(()), &servers, &tokens),
             )
         })?;
         let below = self.root();
@@ -289,6 +306,14 @@ impl World {
         move |_, _, _| Ok(Box::new(server.clone()))
     }
 
+    pub(crate) fn find_token(
+        &self,
+    ) -> impl Fn(&str, &str, &LoadOptions) -> Result<Box<dyn Token>, CaptureError> + Sync + use<>
+    {
+        let token = self.keys.clone();
+        move |_, _, _| Ok(Box::new(token.clone()))
+    }
+
     /// Plans a restore and hands the plan and the opened backup over.
     pub(crate) fn restoring(
         &self,
@@ -306,7 +331,7 @@ impl World {
             &target,
             &assets,
             &self.options,
-            (&restorer, &self.find_server()),
+            (&restorer, &self.find_server(), &self.find_token()),
         )?;
         let plan = plan_restore(label.clone(), target, &self.options, &assets, &world);
         run(&plan, &[reader])
@@ -340,10 +365,10 @@ fn assets(reader: &BackupReader<'_>) -> Result<Vec<RestoreAsset>, RepositoryErro
 }
 
 fn restorer(kind: &str) -> Option<&'static dyn Restorer> {
-    if kind == "memory" {
-        Some(&MemoryRestorer)
-    } else {
-        strongroom_adapters::restorer(kind)
+    match kind {
+        "memory" => Some(&MemoryRestorer),
+        "memory-token" => Some(&MemoryTokenRestorer),
+        kind => strongroom_adapters::restorer(kind),
     }
 }
 
@@ -353,10 +378,12 @@ static CANCEL: std::sync::LazyLock<Cancel> = std::sync::LazyLock::new(Cancel::de
 pub(crate) fn context<'c>(
     before_step: &'c (dyn Fn(&str) -> std::io::Result<()> + Sync),
     servers: FindServer<'c>,
+    tokens: FindToken<'c>,
 ) -> RestoreContext<'c> {
     RestoreContext {
         restorers: &restorer,
         servers,
+        tokens,
         cancel: &CANCEL,
         observer: &Silent,
         before_step,

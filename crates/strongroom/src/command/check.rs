@@ -129,7 +129,18 @@ fn assets(session: &Session<'_>) -> Vec<AssetSeen> {
         .iter()
         .map(|asset| {
             let source = &sources[&asset.name];
-            let inspection = source.inspect().map_err(|error| error.advice());
+            let mut inspection = source.inspect().map_err(|error| error.advice());
+            // A look at a token lets its keys sign.
+            let is_token = matches!(&asset.settings, Settings::Pkcs11 { .. });
+            let of_token = inspection
+                .as_mut()
+                .ok()
+                .filter(|_| is_token)
+                .map(|inspection| KeysSeen {
+                    are_proved: inspection.problems.is_empty(),
+                    problems: std::mem::take(&mut inspection.problems),
+                    ..KeysSeen::default()
+                });
             AssetSeen {
                 name: asset.name.clone(),
                 class: asset.class,
@@ -140,7 +151,7 @@ fn assets(session: &Session<'_>) -> Vec<AssetSeen> {
                     Ok(seen) => seen.map(Ok),
                     Err(error) => Some(Err(error.advice())),
                 },
-                keys: keys(asset, &**source, &inspection, cancel),
+                keys: of_token.or_else(|| keys(asset, &**source, &inspection, cancel)),
                 inspection,
                 password: password(session, asset),
             }

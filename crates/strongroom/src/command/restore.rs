@@ -5,16 +5,18 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::json;
+use strongroom_adapters::source::pkcs11::TokenUri;
 use strongroom_core::execute::restore::journal::Journal;
 use strongroom_core::execute::restore::observe::observe;
 use strongroom_core::execute::restore::{
-    self, Consent, FindRestorer, FindServer, RestoreContext, RestoreReport, journal_directory,
+    self, Consent, FindRestorer, FindServer, FindToken, RestoreContext, RestoreReport,
+    journal_directory,
 };
 use strongroom_core::format::manifest::StreamKind;
 use strongroom_core::plan::approval::RestoreWork;
 use strongroom_core::plan::restore::{RestoreAsset, RestorePlan, Target, plan_restore};
 use strongroom_core::repository::Repository;
-use strongroom_core::source::server::{LoadOptions, OtherServer};
+use strongroom_core::source::server::{LoadOptions, OtherServer, OtherToken};
 
 use crate::approval::{self, ApprovalOptions, Approved, Gate, Work};
 use crate::cli::{IdentityOptions, ReadOptions};
@@ -53,6 +55,12 @@ pub(crate) struct RestoreArgs {
     /// The file with the password for --server
     #[arg(long, value_name = "FILE", requires = "server")]
     server_password_file: Option<PathBuf>,
+    /// Put keys into the token with this URI (pkcs11:token=LABEL;serial=NUMBER), in place of the asset's own
+    #[arg(long, value_name = "URI", conflicts_with = "to_dir")]
+    token: Option<String>,
+    /// The file with the PIN for --token
+    #[arg(long, value_name = "FILE", requires = "token")]
+    pin_file: Option<PathBuf>,
     /// Carry out the plan
     #[arg(long)]
     apply: bool,
@@ -85,6 +93,8 @@ impl RestoreArgs {
             roles: Vec::new(),
             server: None,
             server_password_file: None,
+            token: None,
+            pin_file: None,
             apply: true,
             resume: false,
             undo: false,
@@ -126,6 +136,7 @@ impl Request {
             && args.to_database.is_none()
             && args.roles.is_empty()
             && args.server.is_none()
+            && args.token.is_none()
             && args.read == ReadOptions::default();
         if !is_plain {
             return Err(approval::contradicted());
@@ -179,14 +190,15 @@ pub(crate) fn run(args: &RestoreArgs, around: &Surroundings) -> Result<Exit, Fai
     let identities = session.identities(&args.identity, &repositories, &purpose)?;
     let readers = opened::open(run, &repositories, only, &identities)?;
     let progress = Progress::new(&around.report);
-    let servers = session.find_server();
-    let context = context(around, &progress, &servers);
+    let (servers, tokens) = (session.find_server(), session.find_token());
+    let context = context(around, &progress, &servers, &tokens);
 
     let assets: Vec<RestoreAsset> = opened::assets(&readers, only)?
         .iter()
         .map(opened::OpenedAsset::outline)
         .collect();
-    let finders: (FindRestorer<'_>, FindServer<'_>) = (&strongroom_adapters::restorer, &servers);
+    let finders: (FindRestorer<'_>, FindServer<'_>, FindToken<'_>) =
+        (&strongroom_adapters::restorer, &servers, &tokens);
     let world = observe(target, &assets, options, finders)?;
     let mut plan = plan_restore(run.label.clone(), target.clone(), options, &assets, &world);
     plan.warnings.extend(run.missing_parts(only));
@@ -239,7 +251,8 @@ fn resume(args: &RestoreArgs, session: &Session<'_>, target: &Target) -> Result<
     let plan = journal.plan();
     let databases = plan.databases.iter().map(|database| &database.asset);
     let items = plan.items.iter().map(|item| &item.asset);
-    let mut only: Vec<String> = databases.chain(items).cloned().collect();
+    let in_tokens = plan.tokens.iter().map(|token| &token.asset);
+    let mut only: Vec<String> = databases.chain(items).chain(in_tokens).cloned().collect();
     only.dedup();
     let repositories = session.repositories_for(&only)?;
     let runs = read_runs(session, &repositories)?;
@@ -255,9 +268,9 @@ fn resume(args: &RestoreArgs, session: &Session<'_>, target: &Target) -> Result<
     drop(journal);
 
     let progress = Progress::new(&around.report);
-    let servers = session.find_server();
+    let (servers, tokens) = (session.find_server(), session.find_token());
     let readers: Vec<_> = readers.into_iter().map(|(_, reader)| reader).collect();
-    let context = context(around, &progress, &servers);
+    let context = context(around, &progress, &servers, &tokens);
     let mut done = restore::resume(&directory, &readers, &context)?;
     // The journal names every asset; a restore of all that there is was one without names.
     let named = if run.is_all(&only) {
@@ -287,10 +300,12 @@ pub(crate) fn context<'c>(
     around: &'c Surroundings,
     progress: &'c Progress,
     servers: FindServer<'c>,
+    tokens: FindToken<'c>,
 ) -> RestoreContext<'c> {
     RestoreContext {
         restorers: &strongroom_adapters::restorer,
         servers,
+        tokens,
         cancel: &around.cancel,
         observer: progress,
         before_step: &|_| Ok(()),
@@ -309,16 +324,28 @@ fn target(args: &RestoreArgs) -> Result<Target, Failure> {
 }
 
 fn options(args: &RestoreArgs) -> Result<LoadOptions, Failure> {
-    let password_file = match &args.server_password_file {
-        Some(file) => Some(std::path::absolute(file).map_err(io("resolve", file))?),
-        None => None,
+    let absolute = |file: &Option<PathBuf>| match file {
+        Some(file) => std::path::absolute(file)
+            .map(Some)
+            .map_err(io("resolve", file)),
+        None => Ok(None),
     };
+    let password_file = absolute(&args.server_password_file)?;
+    let pin_file = absolute(&args.pin_file)?;
+    if let Some(Err(error)) = args.token.as_ref().map(|uri| TokenUri::parse(uri)) {
+        return Err(Failure::usage(format!("--token: {error}"))
+            .hint("It has the form pkcs11:token=LABEL;serial=NUMBER."));
+    }
     Ok(LoadOptions {
         tables: args.tables.iter().cloned().collect(),
         roles: args.roles.iter().cloned().collect(),
         server: args.server.as_ref().map(|url| OtherServer {
             url: url.clone(),
             password_file,
+        }),
+        token: args.token.as_ref().map(|uri| OtherToken {
+            uri: uri.clone(),
+            pin_file,
         }),
     })
 }
@@ -336,8 +363,8 @@ fn end(session: &Session<'_>, target: &Target, undo: bool) -> Result<Exit, Failu
     let around = session.around;
     let directory = journal_directory(target, &session.config.writer.state_dir);
     let progress = Progress::new(&around.report);
-    let servers = session.find_server();
-    let context = context(around, &progress, &servers);
+    let (servers, tokens) = (session.find_server(), session.find_token());
+    let context = context(around, &progress, &servers, &tokens);
     let report = if undo {
         restore::undo(&directory, &context)?
     } else {
@@ -399,6 +426,17 @@ pub(crate) fn print_plan(report: &Report, plan: &RestorePlan) {
             (_, None) => row.new += 1,
         }
     }
+    for token in &plan.tokens {
+        if !rows.contains_key(token.asset.as_str()) {
+            order.push(&token.asset);
+        }
+        let row = rows.entry(&token.asset).or_default();
+        for object in &token.objects {
+            row.items += 1;
+            row.bytes += object.size_bytes;
+            row.new += u64::from(!object.is_there);
+        }
+    }
     let place = match &plan.target {
         Target::InPlace => "to where everything was".to_owned(),
         Target::Directory(directory) => format!("below {}", directory.display()),
@@ -429,6 +467,7 @@ pub(crate) fn print_plan(report: &Report, plan: &RestorePlan) {
             database.name, database.server
         ));
     }
+    print_tokens(report, plan);
     for item in plan
         .items
         .iter()
@@ -454,6 +493,20 @@ pub(crate) fn print_plan(report: &Report, plan: &RestorePlan) {
     }
 }
 
+fn print_tokens(report: &Report, plan: &RestorePlan) {
+    for token in &plan.tokens {
+        for object in &token.objects {
+            let what = if object.is_there {
+                "is there: "
+            } else {
+                "creates  "
+            };
+            report.line(format!("  {what}{}", object.object.what));
+        }
+        report.line(format!("  in {}", token.token));
+    }
+}
+
 fn plan_document(plan: &RestorePlan, assets: &[RestoreAsset]) -> serde_json::Value {
     let items = plan.items.iter().map(|item| {
         json!({
@@ -470,6 +523,7 @@ fn plan_document(plan: &RestorePlan, assets: &[RestoreAsset]) -> serde_json::Val
             "complete": asset.complete,
         })).collect::<Vec<_>>(),
         "databases": plan.databases,
+        "tokens": plan.tokens,
         "items": items.collect::<Vec<_>>(),
         "warnings": plan.warnings,
         "notes": plan.notes.iter().chain(&plan.passing).collect::<Vec<_>>(),

@@ -27,6 +27,7 @@ use std::path::{Path, PathBuf};
 use jiff::tz::TimeZone;
 use strongroom_adapters::source::files::{FilesSettings, OnSecret};
 use strongroom_adapters::source::mariadb::MariadbSettings;
+use strongroom_adapters::source::pkcs11::Pkcs11Settings;
 use strongroom_adapters::source::postgresql;
 use strongroom_adapters::source::sqlite::TimestampColumn;
 use strongroom_adapters::storage::{Credentials, Place, StorageSettings};
@@ -231,6 +232,7 @@ impl AssetConfig {
             Settings::Sqlite { .. } => "sqlite",
             Settings::Postgresql(_) => "postgresql",
             Settings::Mariadb(_) => "mariadb",
+            Settings::Pkcs11 { .. } => "pkcs11",
         }
     }
 }
@@ -269,6 +271,13 @@ pub(crate) enum Settings {
     Postgresql(ServerSettings<postgresql::Connection>),
     /// Databases of a MariaDB server, or its users.
     Mariadb(ServerSettings<MariadbSettings>),
+    /// A PKCS#11 token.
+    Pkcs11 {
+        /// How it is reached and what leaves it.
+        source: Pkcs11Settings,
+        /// The file with its PIN.
+        pin_file: Option<PathBuf>,
+    },
 }
 
 impl Settings {

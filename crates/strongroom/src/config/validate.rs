@@ -36,6 +36,7 @@ pub(super) fn validate(
     let redirected = redirected(&parsed, problems);
     paths_are_not_shared(&parsed.assets, problems);
     databases_are_not_shared(&parsed.assets, problems);
+    tokens_are_not_shared(&parsed.assets, problems);
     if !problems.is_empty() {
         return None;
     }
@@ -473,6 +474,31 @@ fn paths_are_not_shared(assets: &[ParsedAsset], problems: &Problems<'_>) {
                     asset.name, other.name
                 ),
                 "One database is one asset; take one of them out.",
+            );
+        }
+    }
+}
+
+/// The same for tokens.
+fn tokens_are_not_shared(assets: &[ParsedAsset], problems: &Problems<'_>) {
+    let token = |asset: &ParsedAsset| match &asset.settings {
+        Some(Settings::Pkcs11 { source, .. }) => Some(source.access.clone()),
+        _ => None,
+    };
+    for (index, asset) in assets.iter().enumerate() {
+        let Some(access) = token(asset) else { continue };
+        let same = |other: &&ParsedAsset| {
+            token(other)
+                .is_some_and(|other| other.module == access.module && other.token == access.token)
+        };
+        if let Some(other) = assets[..index].iter().find(same) {
+            problems.report(
+                &asset.header,
+                format!(
+                    "asset \"{}\": the same token as asset \"{}\"",
+                    asset.name, other.name
+                ),
+                "One token is one asset; take one of them out.",
             );
         }
     }

@@ -164,6 +164,11 @@ fn the_page_of_mariadb_can_be_followed() {
 }
 
 #[test]
+fn the_page_of_pkcs11_can_be_followed() {
+    servers::pkcs11();
+}
+
+#[test]
 fn the_page_of_directories_can_be_followed() {
     storages::file();
 }

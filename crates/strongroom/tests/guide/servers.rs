@@ -1,10 +1,11 @@
-//! The pages of the database servers, each followed on a throwaway server with the databases of two CAs.
+//! The pages of the database servers, each followed on a throwaway server with the databases of two CAs, and that of tokens.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use strongroom_adapters::throwaway::{Listen, Options, mariadb, postgresql};
-use strongroom_testkit::fixtures;
+use strongroom_testkit::servers::softhsm::{PIN, SoftHsm};
+use strongroom_testkit::{fixtures, skip};
 use zeroize::Zeroizing;
 
 use super::page::Page;
@@ -107,6 +108,48 @@ pub(crate) fn mariadb() {
     compare(&before, &DATABASES.map(dump));
     host.assert_no_secret(&said, "mariadb-backup.password");
     host.assert_no_secret(&said, "mariadb-restore.password");
+}
+
+/// Follows the page on PKCS#11 tokens, with those of SoftHSM2.
+pub(crate) fn pkcs11() {
+    let Some(module) = SoftHsm::module() else {
+        return skip(
+            "the_page_of_pkcs11_can_be_followed",
+            "softhsm2 or opensc is not installed",
+        );
+    };
+    let hsm = SoftHsm::new();
+    hsm.init_token("ca");
+    for (id, label, kind) in [
+        ("01", "root", "rsa:3072"),
+        ("02", "issuing ca", "EC:prime256v1"),
+    ] {
+        hsm.key("ca", (id, label), kind, true);
+        hsm.certificate("ca", id, (id, label));
+    }
+    let host = Host::new();
+    let names = [
+        "cmp",
+        "od",
+        "openssl",
+        "pkcs11-tool",
+        "shred",
+        "softhsm2-util",
+        "tr",
+    ];
+    host.link(None, &names);
+    std::fs::create_dir(host.path("etc")).expect("a directory");
+    authority::write(&host.path("etc/hsm.pin"), format!("{PIN}\n").as_bytes());
+    let configuration = hsm.configuration();
+    let said = host.follow(
+        "sources/pkcs11.md",
+        &[
+            ("SOFTHSM2_CONF", configuration.display().to_string()),
+            ("MODULE", module.display().to_string()),
+        ],
+    );
+    host.assert_no_secret(&said, "hsm.pin");
+    host.assert_no_secret(&said, "new.pin");
 }
 
 fn options() -> Options {

@@ -28,3 +28,4 @@ mod secrets;
 mod servers;
 mod snapshot;
 mod stolen;
+mod tokens;

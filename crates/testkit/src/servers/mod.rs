@@ -2,6 +2,7 @@
 //!
 //! - [`minio`]: S3, built from its Go module.
 //! - [`clouds`]: emulators of Google Cloud Storage and Azure.
+//! - [`softhsm`]: PKCS#11 tokens of SoftHSM2.
 //! - [`sshd`], a private OpenSSH server.
 
 #![expect(
@@ -11,6 +12,7 @@
 
 pub mod clouds;
 pub mod minio;
+pub mod softhsm;
 pub mod sshd;
 
 use std::fs::File;

@@ -10,6 +10,7 @@ mod metadata;
 pub mod observe;
 mod spool;
 mod swap;
+mod tokens;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -22,6 +23,7 @@ use crate::plan::restore::{RestorePlan, Target};
 use crate::repository::RepositoryError;
 use crate::repository::reader::BackupReader;
 use crate::source::server::{DatabaseServer, LoadOptions};
+use crate::source::token::Token;
 use crate::source::{CaptureError, Restorer};
 
 /// Finds the restorer of a kind of source.
@@ -30,6 +32,10 @@ pub type FindRestorer<'a> = &'a (dyn Fn(&str) -> Option<&'static dyn Restorer> +
 /// Opens the server that an asset is restored to: the asset's name, its kind of source, what else was asked for.
 pub type FindServer<'a> =
     &'a (dyn Fn(&str, &str, &LoadOptions) -> Result<Box<dyn DatabaseServer>, CaptureError> + Sync);
+
+/// Opens the token that an asset is restored to, in the same way.
+pub type FindToken<'a> =
+    &'a (dyn Fn(&str, &str, &LoadOptions) -> Result<Box<dyn Token>, CaptureError> + Sync);
 
 /// Called before each step that changes something; an error stops the restore there. For tests that fail
 /// every step, and for fences.
@@ -56,6 +62,8 @@ pub struct RestoreContext<'a> {
     pub restorers: FindRestorer<'a>,
     /// Opens servers.
     pub servers: FindServer<'a>,
+    /// Opens tokens.
+    pub tokens: FindToken<'a>,
     /// Stops the restore; it can be resumed.
     pub cancel: &'a Cancel,
     /// Hears of it.
@@ -143,6 +151,19 @@ pub enum RestoreError {
         asset: String,
         /// The database, by its name after the restore.
         database: String,
+        /// Why.
+        #[source]
+        source: Box<CaptureError>,
+    },
+    /// An object could not be put into a token.
+    #[error("cannot {operation} {what} of asset {asset}")]
+    Token {
+        /// What was being done.
+        operation: &'static str,
+        /// The asset.
+        asset: String,
+        /// The object, in words.
+        what: String,
         /// Why.
         #[source]
         source: Box<CaptureError>,
@@ -252,6 +273,7 @@ fn go_on(
     if journal.phase() == Phase::Fetching {
         databases::load(&mut journal, backups, context, &mut report)?;
         fetch::fetch(&mut journal, backups, context, &mut report)?;
+        tokens::rehearse(&journal, backups, context)?;
         (context.before_step)("begin to swap")
             .map_err(RestoreError::io("begin to swap", Path::new("")))?;
         journal.enter(Phase::Swapping)?;
@@ -263,6 +285,7 @@ fn go_on(
     });
     databases::swap(&journal, context, &mut report)?;
     swap::swap(&mut journal, context, &mut report)?;
+    tokens::put(&journal, backups, context, &mut report)?;
     fetch::complete_directories(&journal, backups, context, &mut report)?;
     context.observer.event(Event::End { name: "swap" });
     report.items += journal.plan().items.len() as u64;
@@ -289,6 +312,7 @@ pub fn undo(directory: &Path, context: &RestoreContext<'_>) -> Result<RestoreRep
         });
     }
     swap::undo(&mut journal, context, &mut report)?;
+    tokens::undo(&journal, context, &mut report)?;
     databases::undo(&mut journal, context, &mut report)?;
     journal.remove()?;
     Ok(report)

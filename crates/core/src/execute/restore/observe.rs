@@ -7,18 +7,19 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::Access;
 
-use super::{FindRestorer, FindServer, RestoreError};
+use super::{FindRestorer, FindServer, FindToken, RestoreError};
 use crate::format::manifest::StreamKind;
 use crate::plan::restore::{Found, Observations, RestoreAsset, Target, place};
-use crate::source::CaptureError;
 use crate::source::server::{LoadOptions, WantedDatabase};
+use crate::source::token::WantedObjects;
+use crate::source::{CaptureError, Restorer};
 
 /// Looks at every place that the restore of `assets` would write to, and touches none.
 pub fn observe(
     target: &Target,
     assets: &[RestoreAsset],
     options: &LoadOptions,
-    (restorers, servers): (FindRestorer<'_>, FindServer<'_>),
+    (restorers, servers, tokens): (FindRestorer<'_>, FindServer<'_>, FindToken<'_>),
 ) -> Result<Observations, RestoreError> {
     let uid = rustix::process::geteuid();
     let mut world = Observations {
@@ -38,7 +39,24 @@ pub fn observe(
         let restorer = restorers(&asset.source);
         let loads = target.loads_databases();
         let databases = asset.databases();
-        if loads && !databases.is_empty() {
+        let has_dumps = asset
+            .streams
+            .iter()
+            .any(|stream| stream.kind == StreamKind::Dump);
+        if loads && has_dumps && restorer.is_some_and(Restorer::loads_into_token) {
+            let wanted = WantedObjects {
+                facts: &asset.facts,
+                streams: &asset.streams,
+                options,
+            };
+            let seen = tokens(&asset.name, &asset.source, options)
+                .and_then(|token| token.observe(&wanted));
+            let seen = match seen {
+                Err(CaptureError::Interrupted(error)) => return Err(error.into()),
+                seen => seen.map_err(|error| error.advice()),
+            };
+            world.tokens.insert(asset.name.clone(), seen);
+        } else if loads && !databases.is_empty() {
             let wanted: Vec<_> = databases
                 .keys()
                 .map(|original| WantedDatabase {

@@ -2,6 +2,7 @@
 
 mod files;
 mod mariadb;
+mod pkcs11;
 mod postgresql;
 mod server;
 mod sqlite;
@@ -85,6 +86,7 @@ pub(super) fn read(section: Section<'_, '_>, name: &str, directory: &Path) -> Pa
             Some(settings)
         }),
         Some("sqlite") => finished(section, |section| sqlite::read(section, own)),
+        Some("pkcs11") => finished(section, |section| pkcs11::read(section, own)),
         Some("postgresql") => finished(section, |section| postgresql::read(section, own)),
         Some("mariadb") => finished(section, |section| mariadb::read(section, own)),
         // Which keys are right depends on the source.

@@ -5,6 +5,7 @@ mod passwords;
 mod secrets;
 mod servers;
 mod storages;
+mod tokens;
 
 use std::path::{Path, PathBuf};
 
