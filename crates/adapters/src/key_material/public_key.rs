@@ -39,7 +39,6 @@ pub(crate) enum Scheme {
     /// `ECDSA-Sig-Value` in DER (RFC 3279, 2.2.3), as in certificates.
     EcdsaDer(Hash),
     /// r and s one after the other, each as long as the order of the curve, as PKCS#11 gives them (3.0, 2.3.1); `CKM_ECDSA_SHA256`.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for keys in tokens"))]
     EcdsaRaw(Hash),
     /// RFC 8032; `CKM_EDDSA`.
     Ed25519,

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::expire::ExpirePlan;
 use super::path_text;
-use super::restore::{RestorePlan, Target};
+use super::restore::{RestorePlan, RestoreToken, Target};
 use crate::format::expiry::ExpiredRanges;
 use crate::format::manifest::StreamKind;
 use crate::format::{Digest, EpochId, Label, WriterId};
@@ -32,6 +32,9 @@ pub struct RestoreWork {
     pub backups: Vec<ReadEnvelope>,
     /// The databases to load into servers.
     pub databases: Vec<DatabaseWork>,
+    /// What is put into tokens.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tokens: Vec<RestoreToken>,
     /// The things to write.
     pub items: Vec<ItemWork>,
     /// What is not as it should be, and is done all the same.
@@ -152,6 +155,7 @@ impl RestoreWork {
             options: plan.options.clone(),
             backups,
             databases: databases.collect(),
+            tokens: plan.tokens.clone(),
             items: items.collect(),
             warnings: plan.warnings.clone(),
             notes: plan.notes.clone(),
@@ -264,6 +268,13 @@ mod tests {
                     sessions: 1,
                 }),
             }],
+            tokens: vec![RestoreToken {
+                asset: "hsm".into(),
+                source: "pkcs11".into(),
+                token: "the token \"ca\", serial 1".into(),
+                objects: Vec::new(),
+                missing: Vec::new(),
+            }],
             options: LoadOptions::default(),
             items: vec![RestoreItem {
                 asset: "config".into(),
@@ -308,11 +319,12 @@ mod tests {
             found.mtime = (2, 2);
         });
         assert_eq!(signed, busy);
-        let changes: [fn(&mut RestorePlan); 8] = [
+        let changes: [fn(&mut RestorePlan); 9] = [
             |plan| plan.target = Target::Directory("/restore".into()),
             |plan| plan.options.tables.extend(["t".to_owned()]),
             |plan| plan.databases[0].replaces = None,
             |plan| plan.databases[0].server = "PostgreSQL 17 at other.example".into(),
+            |plan| plan.tokens[0].token = "the token \"ca\", serial 2".into(),
             |plan| plan.items[0].replaces = None,
             |plan| plan.items[0].path = "/etc/other.toml".into(),
             |plan| {
