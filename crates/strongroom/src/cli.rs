@@ -77,6 +77,8 @@ pub(crate) enum Command {
     Restore(command::restore::RestoreArgs),
     /// Write a backup as plain standard files with SHA256SUMS
     Export(command::export::ExportArgs),
+    /// Write the break-glass kit: what a stranger with a quorum needs to restore without Strongroom
+    Kit(command::kit::KitArgs),
     /// Show what differs between two backups
     Diff(command::diff::DiffArgs),
     /// Show which backups retention lets go, and why the others stay; with --apply, delete them

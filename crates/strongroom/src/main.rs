@@ -10,6 +10,7 @@ mod demo;
 mod environment;
 mod failure;
 mod identity;
+mod kit;
 mod opened;
 mod pin;
 mod report;

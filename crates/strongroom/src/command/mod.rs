@@ -12,6 +12,7 @@ pub(crate) mod export;
 pub(crate) mod hold;
 pub(crate) mod identity;
 pub(crate) mod init;
+pub(crate) mod kit;
 pub(crate) mod list;
 pub(crate) mod man;
 pub(crate) mod repair;
@@ -40,6 +41,7 @@ pub(crate) fn run(command: Command, around: &Surroundings) -> Result<Exit, Failu
         Command::Export(args) => export::run(&args, around),
         Command::Expire(args) => expire::run(&args, around),
         Command::Hold(args) => hold::run(&args, around),
+        Command::Kit(args) => kit::run(&args, around),
         Command::Diff(args) => diff::run(&args, around),
         Command::Status(args) => status::run(&args, around),
         Command::Repository(args) => repository::run(&args, around),

@@ -151,6 +151,12 @@ fn the_pages_can_be_followed() {
         ("LOOK", place.join("look-with-shares")),
     ];
     run("custody.md", &programs, &variables);
+
+    let variables = [
+        ("STRONGROOM_CONFIG", place.join("etc/strongroom.toml")),
+        ("KIT", place.join("kit")),
+    ];
+    run("kit.md", &programs, &variables);
 }
 
 #[test]

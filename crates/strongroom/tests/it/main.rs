@@ -19,6 +19,7 @@ mod fixture;
 mod golden;
 mod keys;
 mod kill;
+mod kit;
 mod paths;
 mod reader;
 mod remote;
