@@ -73,6 +73,18 @@ impl Ceremony {
         self.host.text(&format!("ceremony/{name}.share"))
     }
 
+    /// The words on a sheet of paper.
+    pub(super) fn words(&self, name: &str) -> Vec<String> {
+        let html = self.host.path(format!("ceremony/ca-keys.{name}.html"));
+        let html = std::fs::read_to_string(html).expect("reads");
+        let (_, list) = html.split_once("<ol class=\"words\">").expect("words");
+        let (list, _) = list.split_once("</ol>").expect("an end");
+        let items = list.split("<li>").skip(1);
+        items
+            .filter_map(|item| item.split('<').next().map(str::to_owned))
+            .collect()
+    }
+
     pub(super) fn sealed(&self, name: &str) -> String {
         self.host
             .text(&format!("ceremony/ca-keys.{name}.share.age"))

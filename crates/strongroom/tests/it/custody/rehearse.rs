@@ -121,27 +121,13 @@ fn words_are_typed_and_a_wrong_one_is_told_at_once() {
     let ceremony = Ceremony::new();
     let host = &ceremony.host;
     host.backup();
-    let words = |name: &str| -> Vec<String> {
-        let html = std::fs::read_to_string(host.path(format!("ceremony/ca-keys.{name}.html")))
-            .expect("reads");
-        let list = html
-            .split_once("<ol class=\"words\">")
-            .expect("words")
-            .1
-            .to_owned();
-        let list = list.split_once("</ol>").expect("words").0.to_owned();
-        list.split("<li>")
-            .skip(1)
-            .map(|item| item[..item.find('<').expect("an end")].to_owned())
-            .collect()
-    };
     let lines = |words: &[String]| {
         words
             .chunks(11)
             .map(|line| line.join(" "))
             .collect::<Vec<_>>()
     };
-    let notary = words("notary");
+    let notary = ceremony.words("notary");
     let mut all = vec![format!("{} nonsense {}", notary[0], notary[2])];
     all.extend(lines(&notary));
     let (status, shown) = typed(
@@ -162,7 +148,7 @@ fn words_are_typed_and_a_wrong_one_is_told_at_once() {
             .filter(|line| line.starts_with("SRSHARE1"))
             .map(str::to_owned),
     );
-    all.extend(lines(&words("bank-safe")));
+    all.extend(lines(&ceremony.words("bank-safe")));
     let out = host.text("typed-back");
     let (status, shown) = typed(
         host,

@@ -13,17 +13,7 @@ fn two_of_five_are_lost_and_the_key_comes_back() {
     let host = &ceremony.host;
     host.backup();
     // Lost: the share of the security officer, and one on paper. The words of the other sheet are typed into a file.
-    let html =
-        std::fs::read_to_string(host.path("ceremony/ca-keys.bank-safe.html")).expect("reads");
-    let words: Vec<&str> = html
-        .split_once("<ol class=\"words\">")
-        .and_then(|(_, rest)| rest.split_once("</ol>"))
-        .expect("words")
-        .0
-        .split("<li>")
-        .skip(1)
-        .filter_map(|item| item.split('<').next())
-        .collect();
+    let words = ceremony.words("bank-safe");
     assert_eq!(words.len(), 33);
     write(&host.path("typed"), words.join("\n"));
     let typed = host.text("typed");
