@@ -162,6 +162,7 @@ impl World {
                 class: Class::Key,
                 source: "memory-token".into(),
                 repository: "all".into(),
+                part_of: None,
             }))
             .collect();
         let accepts = Class::ALL.to_vec();
