@@ -412,22 +412,15 @@ fn only_an_approved_restore_is_resumed() {
     let wanted = host.contents();
     std::fs::remove_file(host.path("ca/private/ca.key.pem")).expect("removes");
     // A restore that nobody approved was begun before the rule, or by who has the state directory.
-    let keys = host.path("repo/keysafe/objects");
-    let hidden = host.path("hidden");
-    // Each object is damaged in turn, until one is hit that the restore misses only when it has begun.
+    let object = object_of_key(&host, &label);
+    // The key itself is damaged: a restore finds that out when it has begun.
     let interrupt = |run: &dyn Fn() -> Outcome| {
-        copy(&keys, &hidden);
-        for object in objects(&keys) {
-            let length = std::fs::metadata(&object).expect("is there").len();
-            must("chmod", &["u+w", object.to_str().expect("UTF-8")]);
-            write(&object, vec![0; usize::try_from(length).expect("small")]);
-            run().exits(1);
-            copy(&hidden, &keys);
-            if host.path("host/state/restore/plan.json").exists() {
-                return;
-            }
-        }
-        panic!("the restore never began");
+        let good = std::fs::read(&object).expect("reads");
+        must("chmod", &["u+w", object.to_str().expect("UTF-8")]);
+        write(&object, vec![0; good.len()]);
+        run().exits(1);
+        write(&object, good);
+        assert!(host.path("host/state/restore/plan.json").exists());
     };
     interrupt(&|| host.run(&host.with_identities(&["restore", &label, "ca-key", "--apply"])));
     require(&host, 2, &["alice", "bob"]);
@@ -452,19 +445,16 @@ fn only_an_approved_restore_is_resumed() {
     assert_eq!(host.contents(), wanted);
 }
 
-fn objects(root: &std::path::Path) -> Vec<std::path::PathBuf> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(root).expect("reads") {
-        let path = entry.expect("reads").path();
-        if path.is_dir() {
-            found.extend(objects(&path));
-        } else {
-            found.push(path);
-        }
-    }
-    found
-}
-
-fn copy(from: &std::path::Path, to: &std::path::Path) {
-    crate::fixture::copy_tree(from, to);
+/// Where the CA key of a backup lies.
+fn object_of_key(host: &Host, label: &str) -> std::path::PathBuf {
+    let shown = host.ok(&host.with_identities(&["show", label, "--json"]));
+    let shown = shown.document();
+    let mut assets = shown["assets"].as_array().expect("assets").iter();
+    let key = assets.find(|asset| asset["name"] == "ca-key");
+    let object = &key.expect("the key")["streams"][0]["object"];
+    let object = object.as_str().expect("an artifact");
+    host.path(format!(
+        "repo/keysafe/objects/{}/{object}.age",
+        &object[..2]
+    ))
 }

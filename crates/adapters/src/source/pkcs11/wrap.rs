@@ -104,6 +104,13 @@ impl WrappingKey {
                 )));
             }
         };
+        if let (ObjectKind::SecretKey, Some(bits)) = (key.facts.class, key.facts.size_bits)
+            && !matches!(bits, 128 | 192 | 256)
+        {
+            return Err(TokenError::Object(format!(
+                "the wrapping key {label:?} has {bits} bits and wraps nothing, AES keys have 128, 192 or 256; was it cut when it was imported? softhsm2-util ends a key at the first zero byte or line feed"
+            )));
+        }
         let form = match key.facts.class {
             ObjectKind::SecretKey => WrapForm::AesKeyWrapPad,
             _ => WrapForm::RsaAesKeyWrap {

@@ -203,6 +203,29 @@ fn keys_that_cannot_leave_are_named() {
 }
 
 #[test]
+fn a_wrapping_key_that_was_cut_is_told() {
+    SoftHsm::run_again(
+        "pkcs11::faults::a_wrapping_key_that_was_cut_is_told",
+        |hsm| {
+            hsm.init_token("ca");
+            hsm.key("ca", ("01", "root"), "EC:prime256v1", true);
+            // softhsm2-util ends a key at the first line feed.
+            let mut key = [0x5A; 32];
+            key[5] = b'\n';
+            std::fs::write(hsm.path("wrapping.key"), key).expect("writes");
+            hsm.wrapping_key("ca", "kek");
+            let problem = "the wrapping key \"kek\" has 48 bits";
+            let looked = source(hsm, "ca", wrapped()).inspect().expect("looks");
+            says(&looked.problems, problem);
+            says(
+                &Captured::of(&source(hsm, "ca", wrapped())).capture.problems,
+                problem,
+            );
+        },
+    );
+}
+
+#[test]
 fn a_key_without_its_public_half_is_told() {
     SoftHsm::run_again(
         "pkcs11::faults::a_key_without_its_public_half_is_told",

@@ -136,7 +136,7 @@ fn unknown_keys_at_every_level() {
     );
     assert_eq!(
         far,
-        "Valid here: version, deployment, writer, custody, repository, asset."
+        "Valid here: version, deployment, operator, writer, custody, repository, asset."
     );
     let near = refused(
         "path = ",
