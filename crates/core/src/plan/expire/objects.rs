@@ -117,19 +117,6 @@ impl Judge {
                 _ => None,
             };
         }
-        // Should the epoch's object have been stored once more, what it was used for tells how old it is.
-        let times: HashMap<Digest, Option<Timestamp>> = seen
-            .objects
-            .iter()
-            .map(|object| (object.digest, object.stored))
-            .collect();
-        for envelope in &ledger.backups {
-            if let Some(entry) = began.get_mut(&envelope.epoch.id) {
-                let named = envelope.objects.iter();
-                let named = named.filter_map(|(digest, _)| times.get(digest).copied().flatten());
-                *entry = entry.map(|began| named.fold(began, Timestamp::min));
-            }
-        }
         let mut current: BTreeMap<WriterId, EpochId> = BTreeMap::new();
         for envelope in &ledger.backups {
             current.insert(envelope.writer, envelope.epoch.id);
