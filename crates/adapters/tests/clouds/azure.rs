@@ -9,9 +9,10 @@ use strongroom_core::format::Digest;
 use strongroom_core::format::name::ObjectName;
 use strongroom_core::storage::{Body, Put, Storage};
 use strongroom_testkit::servers::clouds::{self, AZURE_ACCOUNT, AZURE_KEY, Emulator};
+use strongroom_testkit::servers::sas;
 use strongroom_testkit::storage_conformance;
 
-use super::{assert_refused, fresh, open, put, sas, settings};
+use super::{assert_refused, fresh, open, put, settings};
 
 const CONTAINER: &str = "strongroom-tests";
 

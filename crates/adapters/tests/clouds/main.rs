@@ -9,7 +9,6 @@
 
 mod azure;
 mod gcs;
-mod sas;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};

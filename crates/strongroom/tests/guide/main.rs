@@ -190,8 +190,13 @@ fn the_page_of_sftp_can_be_followed() {
 }
 
 #[test]
-fn the_tables_of_cloud_storages_are_accepted() {
-    storages::clouds();
+fn the_page_of_gcs_can_be_followed() {
+    storages::gcs();
+}
+
+#[test]
+fn the_page_of_azure_can_be_followed() {
+    storages::azure();
 }
 
 #[test]

@@ -1,10 +1,12 @@
-//! The pages of the storages: their tables are put into a whole configuration, their commands run against real servers.
+//! The pages of the storages: their tables are put into a whole configuration, their commands run against real servers or emulators.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use strongroom_testkit::servers::clouds::{self, AZURE_ACCOUNT};
 use strongroom_testkit::servers::minio::{Account, Kind, Minio, Options};
+use strongroom_testkit::servers::sas;
 use strongroom_testkit::servers::sshd::Sshd;
 use strongroom_testkit::skip;
 
@@ -85,27 +87,38 @@ pub(crate) fn sftp() {
     assert!(host.path("srv/envelopes").is_dir());
 }
 
-/// The tables of the pages on Google and Azure: the configuration takes them, and then nobody answers.
-pub(crate) fn clouds() {
-    let signature = "sv=2024-11-04&sp=rcl&sig=planted0000000000000000000000000000000000000%3D\n";
+/// Follows the page on Google Cloud Storage, as somebody with the page's role of a writer.
+pub(crate) fn gcs() {
+    let server = match clouds::gcs(&["example-ca-backups"]) {
+        Ok(server) => server,
+        Err(why) => return skip("the_page_of_gcs_can_be_followed", &why),
+    };
+    let host = Host::new();
     // What the library takes for emulators: no token is asked for.
     let key = r#"{"private_key":"planted","private_key_id":"1","client_email":"a@b","disable_oauth":true}"#;
-    for (page, file, credentials) in [
-        ("gcs", "writer.json", key),
-        ("azure", "writer.sas", signature),
-    ] {
-        let host = Host::new();
-        authority::write(&host.path("etc").join(file), credentials.as_bytes());
-        let nowhere = "endpoint = \"http://127.0.0.1:1\"\npatience_seconds = 1\n";
-        host.configure(page, &[], nowhere);
-        let output = host.strongroom(&["list"]);
-        let said = String::from_utf8_lossy(&output.stderr);
-        // The configuration holds; the other repository was not made.
-        assert_eq!(output.status.code(), Some(10), "{page}: {said}");
-        assert!(said.contains("repository offsite"), "{page}: {said}");
-        assert!(said.contains("does not answer"), "{page}: {said}");
-        assert!(!said.contains("planted"), "{page}: {said}");
-    }
+    authority::write(&host.path("etc/writer.json"), key.as_bytes());
+    let endpoint = format!("endpoint = \"{}/as/writer\"\n", server.url);
+    host.configure("gcs", &[], &endpoint);
+    let said = host.follow("gcs");
+    assert!(!said.contains("planted"), "a secret was shown");
+}
+
+/// Follows the page on Azure, with a signature that has the permissions of the page's first writer.
+pub(crate) fn azure() {
+    let server = match clouds::azurite(None) {
+        Ok(server) => server,
+        Err(why) => return skip("the_page_of_azure_can_be_followed", &why),
+    };
+    sas::create_container(&server.url, "ca-backups");
+    let host = Host::new();
+    let signature = sas::of_container("ca-backups", "rcl", None);
+    authority::write(&host.path("etc/writer.sas"), signature.as_bytes());
+    let endpoint = format!("endpoint = \"{}\"\n", server.url);
+    let account = format!("az://{AZURE_ACCOUNT}/");
+    host.configure("azure", &[("az://exampleaccount/", &account)], &endpoint);
+    let said = host.follow("azure");
+    let (_, secret) = signature.rsplit_once("sig=").expect("a signature");
+    assert!(!said.contains(secret), "a secret was shown");
 }
 
 /// A host with a CA, identities, and no configuration yet.

@@ -12,6 +12,7 @@
 
 pub mod clouds;
 pub mod minio;
+pub mod sas;
 pub mod softhsm;
 pub mod sshd;
 

@@ -6,14 +6,15 @@ use std::net::TcpStream;
 use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use strongroom_testkit::servers::clouds::{AZURE_ACCOUNT, AZURE_KEY};
+
+use super::clouds::{AZURE_ACCOUNT, AZURE_KEY};
 
 const VERSION: &str = "2022-11-02";
 /// Long after all tests.
 const LATER: &str = "2999-01-01T00:00:00Z";
 
 /// A signature for one container, with these permissions, until `expiry` (later when `None`).
-pub(crate) fn of_container(container: &str, permissions: &str, expiry: Option<&str>) -> String {
+pub fn of_container(container: &str, permissions: &str, expiry: Option<&str>) -> String {
     let expiry = expiry.unwrap_or(LATER);
     let resource = format!("/blob/{AZURE_ACCOUNT}/{container}");
     let text = format!("{permissions}\n\n{expiry}\n{resource}\n\n\n\n{VERSION}\nc\n\n\n\n\n\n\n");
@@ -25,7 +26,7 @@ pub(crate) fn of_container(container: &str, permissions: &str, expiry: Option<&s
 }
 
 /// Makes a container.
-pub(crate) fn create_container(endpoint: &str, container: &str) {
+pub fn create_container(endpoint: &str, container: &str) {
     let text = format!("{AZURE_ACCOUNT}\nc\nb\nc\n\n{LATER}\n\n\n{VERSION}\n\n");
     let signature = encoded(&sign(&text));
     let rest = endpoint.strip_prefix("http://").expect("a plain URL");
