@@ -1,7 +1,7 @@
 //! The break-glass kit: what a stranger with a quorum needs to restore with stock tools on a new machine.
 //!
 //! [`facts`] collects what is known without any identity; [`content`] decides what is said and which commands are given; [`text`] writes it
-//! as text, [`Sheet`](crate::sheet::Sheet) as HTML and PDF. Nothing in a kit is secret.
+//! as text, [`Sheet`] as HTML and PDF. Nothing in a kit is secret.
 
 pub(crate) mod content;
 pub(crate) mod facts;
