@@ -120,8 +120,9 @@ fn look(
     if repository.all_recipients().contains(&record.recipient) {
         for stored in repository.catalogue()?.backups {
             let envelope = stored.envelope;
-            // Epochs that began since the document names others are not open to it.
-            if is_sealed || envelope.started < document.created {
+            // Epochs that began since the document names others are not open to it. Times are whole seconds: one that
+            // may have begun before counts.
+            if is_sealed || envelope.started <= document.created {
                 epochs.insert(envelope.epoch.id);
                 newest = newest.max(Some((envelope.run, envelope.label.to_string())));
             }
