@@ -60,3 +60,11 @@ fn session_if_any(around: &Surroundings) -> Result<Option<crate::session::Sessio
     }
     around.session().map(Some)
 }
+
+/// Nobody knows a set of this name here.
+fn no_set(wanted: &str) -> Failure {
+    let message = format!("there is no set {wanted:?}");
+    Failure::new(Exit::Refused, "no-custody-record", message).hint(
+        "`strongroom custody show` has the sets; `custody import` takes the record of another one.",
+    )
+}

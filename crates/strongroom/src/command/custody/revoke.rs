@@ -88,12 +88,16 @@ fn find<'r>(records: &'r [CustodyRecord], wanted: &str) -> Result<&'r CustodyRec
     let found: Vec<&CustodyRecord> = records.iter().filter(is_meant).collect();
     match found.as_slice() {
         [record] => Ok(record),
-        [] => Err(Failure::new(Exit::Refused, "no-custody-record", format!("there is no set {wanted:?}"))
-            .hint("`strongroom custody show` has the sets; `custody import` takes the record of another one.")),
+        [] => Err(super::no_set(wanted)),
         several => {
-            let sets: Vec<String> = several.iter().map(|record| record.set.to_string()).collect();
-            Err(Failure::usage(format!("several sets are called {wanted:?}"))
-                .hint(format!("Name one by its digits: {}.", sets.join(", "))))
+            let sets: Vec<String> = several
+                .iter()
+                .map(|record| record.set.to_string())
+                .collect();
+            Err(
+                Failure::usage(format!("several sets are called {wanted:?}"))
+                    .hint(format!("Name one by its digits: {}.", sets.join(", "))),
+            )
         }
     }
 }

@@ -24,6 +24,9 @@ pub(crate) fn run(args: &ShowArgs, around: &Surroundings) -> Result<Exit, Failur
     let mut records = kept.all()?;
     records.retain(|record| args.name.as_ref().is_none_or(|name| *name == record.name));
     let report = &around.report;
+    if let Some(name) = args.name.as_ref().filter(|_| records.is_empty()) {
+        return Err(super::no_set(name));
+    }
     if records.is_empty() {
         report.answer("No identity is in custody here. `strongroom custody create` splits one; `custody import` takes the record of one.");
     }

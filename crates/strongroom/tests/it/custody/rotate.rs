@@ -118,6 +118,9 @@ fn a_revocation_takes_nothing_away_and_says_so() {
         .exits(0)
         .says("was revoked: a sheet was seen");
     host.ok(&["custody", "show"]).says("Revoked at");
+    host.run(&["custody", "show", "ca-keyz"])
+        .exits(4)
+        .says("there is no set \"ca-keyz\"");
     assert!(!host.run(&["check"]).has("custody-revoked"));
     revoke("next-keys", "too")
         .exits(3)
