@@ -134,6 +134,19 @@ fn faults_pass() {
 }
 
 #[test]
+fn the_contract_holds_over_bad_networks() {
+    let Some(service) = Service::start("azure::the_contract_holds_over_bad_networks") else {
+        return;
+    };
+    let key = service.file(AZURE_KEY);
+    let open_at = |url, prefix: &str| {
+        let place = at(url, CONTAINER, prefix);
+        open(&settings(Place::Azure(place), key.clone()))
+    };
+    super::the_contract_holds_over_bad_networks(&open_at, &service.emulator.url);
+}
+
+#[test]
 fn signatures_allow_what_they_name() {
     let Some(service) = Service::start("azure::signatures_allow_what_they_name") else {
         return;

@@ -104,6 +104,15 @@ fn faults_pass() {
 }
 
 #[test]
+fn the_contract_holds_over_bad_networks() {
+    let Some(service) = Service::start("gcs::the_contract_holds_over_bad_networks") else {
+        return;
+    };
+    let open_at = |url, prefix: &str| service.at(url, BUCKET, prefix);
+    super::the_contract_holds_over_bad_networks(&open_at, &service.emulator.url);
+}
+
+#[test]
 fn a_writer_adds_and_changes_nothing() {
     let Some(service) = Service::start("gcs::a_writer_adds_and_changes_nothing") else {
         return;

@@ -21,6 +21,8 @@ use strongroom_core::cancel::Cancel;
 use strongroom_core::format::Digest;
 use strongroom_core::format::name::ObjectName;
 use strongroom_core::storage::{Body, Put, Storage, StorageError};
+use strongroom_testkit::proxy::{Faults, HttpAnswer, HttpFaults, Proxy};
+use strongroom_testkit::storage_conformance::{CASES, CREATE_SAME};
 use strongroom_testkit::stub;
 
 /// A prefix that nothing else uses.
@@ -135,6 +137,74 @@ fn everything_is_refused(storage: &dyn Storage, why: &str, hint: &str) {
     assert_refused(put(storage, b"planted"), why, hint);
     assert_refused(storage.list("", &mut |_, _| {}), why, hint);
     assert_refused(storage.get(&name, 10), why, hint);
+}
+
+/// Every case of the contract on the way through each kind of network; `open_at` opens a prefix at a URL.
+fn the_contract_holds_over_bad_networks(
+    open_at: &dyn Fn(String, &str) -> Box<dyn Storage>,
+    server: &str,
+) {
+    let rest = server.strip_prefix("http://").expect("without TLS");
+    let (address, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let proxy = Proxy::start_http(address.parse().expect("an address")).expect("starts");
+    let answered = |every, answer| HttpFaults {
+        answer_every: Some((every, answer)),
+        cut_every: Some(11),
+        ..HttpFaults::default()
+    };
+    let http = |http| Faults {
+        http,
+        ..Faults::default()
+    };
+    let networks = [
+        ("a long way", Faults::round_trip(Duration::from_millis(40))),
+        (
+            "connections drop",
+            Faults {
+                drop_one_in: Some(30),
+                ..Faults::default()
+            },
+        ),
+        (
+            "connections tear",
+            Faults {
+                // More than the largest object: one request passes, what follows on the connection tears.
+                tear_after_bytes: Some(12 << 20),
+                drop_one_in: Some(60),
+                ..Faults::default()
+            },
+        ),
+        ("500", http(answered(7, HttpAnswer::InternalError))),
+        ("503", http(answered(8, HttpAnswer::SlowDown))),
+        ("429", http(answered(9, HttpAnswer::TooManyRequests))),
+        (
+            "answers to writes are lost",
+            http(HttpFaults {
+                lose_every: Some(3),
+                only_method: Some("PUT"),
+                ..HttpFaults::default()
+            }),
+        ),
+    ];
+    for (network, faults) in networks {
+        proxy.seed(20_261_127);
+        let breaks = faults.delay_there.is_zero();
+        proxy.set(faults);
+        let before = proxy.counts();
+        for case in CASES {
+            // An answer that is lost leaves open who stored a document.
+            if case.name != CREATE_SAME {
+                eprintln!("{network}: {}", case.name);
+                (case.run)(&*open_at(
+                    format!("http://{}{path}", proxy.address()),
+                    &fresh(),
+                ));
+            }
+        }
+        let counts = proxy.counts();
+        let met = counts.broken + counts.answered - before.broken - before.answered;
+        assert_eq!(met > 5, breaks, "{network}: {counts:?}");
+    }
 }
 
 /// Faults at the beginning of each request pass unseen.

@@ -30,6 +30,16 @@ fn it_conforms() {
 }
 
 #[test]
+fn it_conforms_a_long_way_off() {
+    let Some(server) = server("network::it_conforms_a_long_way_off", "") else {
+        return;
+    };
+    let proxy = Proxy::start(server.sshd.address()).expect("starts");
+    proxy.set(Faults::round_trip(Duration::from_millis(20)));
+    conform(&server, proxy.address());
+}
+
+#[test]
 fn it_conforms_when_connections_drop() {
     let Some(server) = server("network::it_conforms_when_connections_drop", "") else {
         return;

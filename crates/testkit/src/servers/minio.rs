@@ -69,6 +69,9 @@ pub struct Options<'o> {
     pub certificates: Option<&'o Path>,
 }
 
+/// The one key that its key management knows; encryption with it is there for those who ask for it.
+pub const KMS_KEY: &str = "strongroom-tests";
+
 /// A running server; it ends with this, or with the test program.
 pub struct Minio {
     child: Child,
@@ -101,6 +104,11 @@ impl Minio {
             .env("MINIO_ROOT_USER", &root.access_key)
             .env("MINIO_ROOT_PASSWORD", &root.secret_key)
             .env("MINIO_SITE_REGION", &region)
+            .env(
+                "MINIO_KMS_SECRET_KEY",
+                // 32 bytes for tests.
+                format!("{KMS_KEY}:c3Ryb25ncm9vbS10ZXN0cy1rbXMta2V5LTMyYnl0ZXM="),
+            )
             .env("MINIO_BROWSER", "off")
             .env("MINIO_UPDATE", "off")
             .stdin(Stdio::piped())

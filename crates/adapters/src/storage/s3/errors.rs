@@ -131,10 +131,16 @@ pub(super) fn judge(answer: &Answer<'_>, place: &S3Settings) -> RequestError {
         | "ServiceUnavailable" => {
             return RequestError::transient(said);
         }
-        code if code.starts_with("KMS.") || code.starts_with("XMinioKMS") => (
-            format!("its key management refuses ({said})"),
-            "The credentials need kms:GenerateDataKey and kms:Decrypt for the key in sse_kms_key, and the key must be enabled and in the bucket's region.",
-        ),
+        // Amazon has KMS.NotFoundException and the like, MinIO besides kms:KeyNotFound.
+        code if ["KMS.", "XMinioKMS", "kms:"]
+            .iter()
+            .any(|of| code.starts_with(of)) =>
+        {
+            (
+                format!("its key management refuses ({said})"),
+                "The credentials need kms:GenerateDataKey and kms:Decrypt for the key in sse_kms_key, and the key must be enabled and in the bucket's region.",
+            )
+        }
         _ => match answer.status {
             301 | 307 | 308 => return wrong_region(answer, said),
             404 => return RequestError::NotFound,

@@ -6,6 +6,7 @@
 )]
 
 mod conformance;
+mod encryption;
 mod errors;
 mod faults;
 mod past;
