@@ -10,6 +10,7 @@ mod demo;
 mod environment;
 mod failure;
 mod identity;
+mod key_password;
 mod kit;
 mod opened;
 mod pin;

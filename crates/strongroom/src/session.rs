@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use strongroom_adapters::source::files::{FilesSettings, FilesSource};
+use strongroom_adapters::source::files::{FilesRestorer, FilesSettings, FilesSource};
 use strongroom_adapters::source::mariadb::server::MariadbServer;
 use strongroom_adapters::source::mariadb::{self, MariadbSource};
 use strongroom_adapters::source::pkcs11::{PinEntry, Pkcs11Source, TokenStore, TokenUri};
@@ -22,7 +22,7 @@ use strongroom_core::repository::Repository;
 use strongroom_core::repository::state::WriterState;
 use strongroom_core::source::server::{DatabaseServer, LoadOptions};
 use strongroom_core::source::token::Token;
-use strongroom_core::source::{CaptureError, Source};
+use strongroom_core::source::{CaptureError, Restorer, Source};
 use strongroom_core::storage::Storage;
 use zeroize::Zeroizing;
 
@@ -31,6 +31,7 @@ use crate::config::{AssetConfig, Config, RepositoryConfig, Settings};
 use crate::environment::Environment;
 use crate::failure::{Exit, Failure, io};
 use crate::identity;
+use crate::key_password::AskedPasswords;
 use crate::pin::Pins;
 use crate::report::Report;
 
@@ -66,11 +67,14 @@ impl Surroundings {
     /// Reads the configuration.
     pub(crate) fn session(&self) -> Result<Session<'_>, Failure> {
         let config = Config::load(&self.configuration_file())?;
-        let pins = Pins::new(self.environment.credentials_directory.clone());
+        let credentials = &self.environment.credentials_directory;
+        let pins = Pins::new(credentials.clone());
+        let passwords = Arc::new(AskedPasswords::new(credentials.clone()));
         Ok(Session {
             config,
             around: self,
             pins,
+            passwords,
         })
     }
 
@@ -174,6 +178,8 @@ pub(crate) struct Session<'s> {
     pub(crate) around: &'s Surroundings,
     /// The PINs of tokens, each asked for once.
     pins: Pins,
+    /// The passwords of keys, each asked for once.
+    passwords: Arc<AskedPasswords>,
 }
 
 impl Session<'_> {
@@ -457,9 +463,75 @@ impl Session<'_> {
     pub(crate) fn sources(&self) -> BTreeMap<String, Box<dyn Source>> {
         let mut sources = BTreeMap::new();
         for asset in &self.config.assets {
-            add_source((&self.config, &self.pins), asset, &mut sources);
+            self.add_source(asset, &mut sources);
         }
         sources
+    }
+
+    /// Finds what restores assets of a kind of source, and asks for passwords as the sources do.
+    pub(crate) fn find_restorer(
+        &self,
+    ) -> impl Fn(&str) -> Option<&'static dyn Restorer> + Sync + '_ {
+        static FILES: OnceLock<FilesRestorer> = OnceLock::new();
+        move |kind| {
+            let files = FILES.get_or_init(|| FilesRestorer {
+                passwords: Some(self.passwords.clone()),
+            });
+            if kind == files.kind() {
+                Some(files)
+            } else {
+                strongroom_adapters::restorer(kind)
+            }
+        }
+    }
+
+    /// Adds the source that reads an asset, and that of what it redirects: both share what the first finds.
+    fn add_source(&self, asset: &AssetConfig, sources: &mut BTreeMap<String, Box<dyn Source>>) {
+        let source: Box<dyn Source> = match &asset.settings {
+            Settings::Files {
+                paths,
+                exclude,
+                certificate,
+                key_password_file,
+                asks_key_password,
+                on_secret,
+                ..
+            } => {
+                let mut source = FilesSource::new(FilesSettings {
+                    paths: paths
+                        .iter()
+                        .map(|path| path.to_string_lossy().into_owned())
+                        .collect(),
+                    exclude: exclude.clone(),
+                    certificate: certificate.clone(),
+                    key_password_file: key_password_file.clone(),
+                    class: asset.class,
+                    on_secret: on_secret.clone(),
+                });
+                if *asks_key_password {
+                    source = source.asking(&asset.name, self.passwords.clone());
+                }
+                let mut others = self.config.assets.iter();
+                if let Some(part) = others.find(|part| part.part_of() == Some(&asset.name)) {
+                    let redirected = source.of_redirected(&asset.name);
+                    sources.insert(part.name.clone(), Box::new(redirected));
+                }
+                Box::new(source)
+            }
+            Settings::Redirected { .. } => return,
+            Settings::Sqlite { path, newest } => Box::new(SqliteSource::new(SqliteSettings {
+                path: path.clone(),
+                newest: newest.clone(),
+                class: asset.class,
+            })),
+            Settings::Mariadb(server) => Box::new(MariadbSource::new(server.source.clone())),
+            Settings::Pkcs11 { source, pin_file } => {
+                let pin = self.pins.of_asset(&asset.name, pin_file.as_deref());
+                Box::new(Pkcs11Source::new(source.clone(), pin))
+            }
+            Settings::Postgresql(server) => Box::new(PostgresqlSource::new(server.source.clone())),
+        };
+        sources.insert(asset.name.clone(), source);
     }
 }
 
@@ -486,55 +558,6 @@ pub(crate) fn each<'c, T: Send>(
         });
     }
     outcomes
-}
-
-/// Adds the source that reads an asset, and that of what it redirects: both share what the first finds.
-fn add_source(
-    (config, pins): (&Config, &Pins),
-    asset: &AssetConfig,
-    sources: &mut BTreeMap<String, Box<dyn Source>>,
-) {
-    let source: Box<dyn Source> = match &asset.settings {
-        Settings::Files {
-            paths,
-            exclude,
-            certificate,
-            key_password_file,
-            on_secret,
-            ..
-        } => {
-            let source = FilesSource::new(FilesSettings {
-                paths: paths
-                    .iter()
-                    .map(|path| path.to_string_lossy().into_owned())
-                    .collect(),
-                exclude: exclude.clone(),
-                certificate: certificate.clone(),
-                key_password_file: key_password_file.clone(),
-                class: asset.class,
-                on_secret: on_secret.clone(),
-            });
-            let mut others = config.assets.iter();
-            if let Some(part) = others.find(|part| part.part_of() == Some(&asset.name)) {
-                let redirected = source.of_redirected(&asset.name);
-                sources.insert(part.name.clone(), Box::new(redirected));
-            }
-            Box::new(source)
-        }
-        Settings::Redirected { .. } => return,
-        Settings::Sqlite { path, newest } => Box::new(SqliteSource::new(SqliteSettings {
-            path: path.clone(),
-            newest: newest.clone(),
-            class: asset.class,
-        })),
-        Settings::Mariadb(server) => Box::new(MariadbSource::new(server.source.clone())),
-        Settings::Pkcs11 { source, pin_file } => {
-            let pin = pins.of_asset(&asset.name, pin_file.as_deref());
-            Box::new(Pkcs11Source::new(source.clone(), pin))
-        }
-        Settings::Postgresql(server) => Box::new(PostgresqlSource::new(server.source.clone())),
-    };
-    sources.insert(asset.name.clone(), source);
 }
 
 /// The server that an asset of this kind is restored to.

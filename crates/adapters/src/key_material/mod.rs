@@ -22,7 +22,7 @@ mod public_key;
 pub(crate) use algorithm::{Algorithm, Curve};
 pub(crate) use certificate::{Certificate, Issued};
 pub(crate) use keystore::Keystore;
-pub(crate) use look::{Key, State, look};
+pub(crate) use look::{Key, Material, State, look};
 pub(crate) use password::Password;
 pub(crate) use pem::{PemBlock, PemBlocks, find};
 pub(crate) use private_key::{PrivateKey, SignedNonce};

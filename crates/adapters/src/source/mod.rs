@@ -32,7 +32,7 @@ pub const SOURCES: &[&str] = &[
 /// One restorer for each kind of source, in the same order.
 pub const RESTORERS: &[&dyn Restorer] = &[
     #[cfg(feature = "source-files")]
-    &files::FilesRestorer,
+    &files::FilesRestorer { passwords: None },
     #[cfg(feature = "source-mariadb")]
     &mariadb::MariadbRestorer,
     #[cfg(feature = "source-pkcs11")]

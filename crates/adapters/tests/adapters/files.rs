@@ -8,16 +8,18 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileExt as _, PermissionsExt as _, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
 use rustix::fs::XattrFlags;
 use strongroom_adapters::restorer;
-use strongroom_adapters::source::files::{FilesSettings, FilesSource};
+use strongroom_adapters::source::files::{FilesRestorer, FilesSettings, FilesSource, KeyPasswords};
 use strongroom_core::format::manifest::StreamKind;
 use strongroom_core::source::{
-    Capture, CaptureError, Class, Inspection, Proof, RestoredAsset, Source as _,
+    Capture, CaptureError, Class, Inspection, Proof, RestoredAsset, Restorer, Source as _,
 };
 use strongroom_testkit::recording_sink::{Moment, RecordingSink};
 use tempfile::TempDir;
+use zeroize::Zeroizing;
 
 /// A directory to capture from.
 struct Place(TempDir);
@@ -503,6 +505,17 @@ fn key_place() -> (Place, FilesSettings) {
 }
 
 fn prove(settings: &FilesSettings, facts: &serde_json::Value, sink: &RecordingSink) -> Proof {
+    let settings = FilesSource::new(settings.clone()).settings();
+    let restorer = restorer("files").expect("is registered");
+    prove_by(restorer, &settings, facts, sink)
+}
+
+fn prove_by(
+    restorer: &dyn Restorer,
+    settings: &serde_json::Value,
+    facts: &serde_json::Value,
+    sink: &RecordingSink,
+) -> Proof {
     let place = Place::new();
     let files = sink.recorded().into_iter().enumerate();
     let files: BTreeMap<_, _> = files
@@ -511,14 +524,13 @@ fn prove(settings: &FilesSettings, facts: &serde_json::Value, sink: &RecordingSi
             Some((recorded.entry.path, path))
         })
         .collect();
-    let settings = FilesSource::new(settings.clone()).settings();
     let asset = RestoredAsset {
-        settings: &settings,
+        name: "ca-key",
+        settings,
         facts,
         files: &files,
         all_files: &files,
     };
-    let restorer = restorer("files").expect("is registered");
     restorer.prove(&asset).expect("proves")
 }
 
@@ -617,10 +629,10 @@ fn what_a_restore_keeps_until_its_sign_off_is_never_captured() {
     }
 }
 
-#[test]
+/// The key of a CA, encrypted with the first line of a file.
 #[expect(clippy::disallowed_methods, reason = "the test starts openssl")]
-fn an_encrypted_key_is_proved_with_its_password_file() {
-    let (place, mut settings) = key_place();
+fn encrypted_key_place() -> (Place, FilesSettings, PathBuf) {
+    let (place, settings) = key_place();
     let program = |arguments: &[&str]| {
         let status = std::process::Command::new("openssl")
             .args(arguments)
@@ -642,6 +654,12 @@ fn an_encrypted_key_is_proved_with_its_password_file() {
         "-passout",
         &pass,
     ]);
+    (place, settings, password)
+}
+
+#[test]
+fn an_encrypted_key_is_proved_with_its_password_file() {
+    let (place, mut settings, password) = encrypted_key_place();
     let (unproved, _) = capture(settings.clone(), RecordingSink::new());
     assert_eq!(unproved.problems, [""; 0]);
     assert_one(&unproved.notes, "key_password_file");
@@ -674,6 +692,65 @@ fn an_encrypted_key_is_proved_with_its_password_file() {
     assert_eq!(proof.failures, [""; 0]);
     let inspection = FilesSource::new(settings).inspect().expect("looks");
     assert_one(&inspection.problems, "password file");
+}
+
+/// Somebody who types these passwords, the last one first.
+struct Typist(Mutex<Vec<&'static str>>);
+
+impl Typist {
+    fn new(passwords: &[&'static str]) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(passwords.iter().rev().copied().collect())))
+    }
+}
+
+impl KeyPasswords for Typist {
+    fn password(&self, asset: &str, _: &Path, _: bool) -> Result<Zeroizing<String>, String> {
+        assert_eq!(asset, "ca-key");
+        let next = self.0.lock().expect("alone").pop();
+        next.map(|one| one.to_owned().into())
+            .ok_or_else(|| "nobody is there".to_owned())
+    }
+}
+
+#[test]
+fn an_encrypted_key_is_proved_with_a_password_that_is_asked_for() {
+    let (_place, settings, _) = encrypted_key_place();
+    let asked = |passwords: &[&'static str]| {
+        let source = FilesSource::new(settings.clone());
+        let source = source.asking("ca-key", Typist::new(passwords));
+        assert_eq!(source.settings()["key_password"], "ask");
+        let sink = RecordingSink::new();
+        let capture = source.capture(&sink).expect("captures");
+        (capture, sink, source.settings())
+    };
+    let (complete, sink, described) = asked(&["battery staple", "correct horse"]);
+    assert_complete(&complete);
+    assert_eq!(complete.facts["key"]["proved"], true);
+    let (wrong, ..) = asked(&["one", "two", "three", "correct horse"]);
+    assert_one(&wrong.problems, "the password does not open it");
+    let (unasked, ..) = asked(&[]);
+    assert_eq!(unasked.problems, [""; 0]);
+    assert_eq!(unasked.facts["key"]["proved"], false);
+    let notes = unasked.notes.join("\n");
+    assert!(notes.contains("was not given: nobody is there"), "{notes}");
+
+    let restored = |passwords: Option<&[&'static str]>| {
+        let passwords = passwords.map(|all| Typist::new(all) as Arc<dyn KeyPasswords>);
+        prove_by(
+            &FilesRestorer { passwords },
+            &described,
+            &complete.facts,
+            &sink,
+        )
+    };
+    let proof = restored(Some(&["correct horse"]));
+    assert_eq!(proof.failures, [""; 0]);
+    assert_eq!(proof.notes, [""; 0]);
+    let proof = restored(Some(&["one", "two", "three"]));
+    assert_one(&proof.failures, "the password does not open it");
+    let proof = restored(None);
+    assert_eq!(proof.failures, [""; 0]);
+    assert_one(&proof.notes, "was not opened");
 }
 
 #[test]

@@ -425,6 +425,7 @@ impl Inside<'_, '_> {
         all_files.extend(files.clone());
         let (settings, facts) = (&asset.settings, &result.facts);
         let restored = RestoredAsset {
+            name,
             settings,
             facts,
             files,

@@ -300,6 +300,8 @@ pub trait Restorer: Send + Sync {
 
 /// A restored asset, whole, under names that are not its own yet.
 pub struct RestoredAsset<'a> {
+    /// Its name.
+    pub name: &'a str,
     /// The settings from the manifest.
     pub settings: &'a serde_json::Value,
     /// The facts from the manifest.

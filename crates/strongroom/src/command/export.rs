@@ -100,12 +100,13 @@ pub(crate) fn run(args: &ExportArgs, around: &Surroundings) -> Result<Exit, Fail
     let out = request.out.clone();
     let target = Target::Directory(out.clone());
     let options = LoadOptions::default();
+    let restorers = session.find_restorer();
     let (servers, tokens) = (session.find_server(), session.find_token());
     let world = observe(
         &target,
         &outlines,
         &options,
-        (&strongroom_adapters::restorer, &servers, &tokens),
+        (&restorers, &servers, &tokens),
     )?;
     let plan = plan_restore(
         run.label.clone(),
@@ -131,7 +132,7 @@ pub(crate) fn run(args: &ExportArgs, around: &Surroundings) -> Result<Exit, Fail
         approved.use_up(&session)?;
     }
     let progress = Progress::new(&around.report);
-    let context = super::restore::context(around, &progress, &servers, &tokens);
+    let context = super::restore::context(around, &progress, (&restorers, &servers, &tokens));
     let readers: Vec<_> = readers.into_iter().map(|(_, reader)| reader).collect();
     let mut done = restore::restore(
         &consent,

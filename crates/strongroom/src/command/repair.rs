@@ -171,7 +171,7 @@ fn read_all(
         level: Level::L1,
         identities: &[],
         scratch: &scratch,
-        restorers: &strongroom_adapters::restorer,
+        restorers: &session.find_restorer(),
         cancel: &session.around.cancel,
         observer: &progress,
     })

@@ -190,15 +190,15 @@ pub(crate) fn run(args: &RestoreArgs, around: &Surroundings) -> Result<Exit, Fai
     let identities = session.identities(&args.identity, &repositories, &purpose)?;
     let readers = opened::open(run, &repositories, only, &identities)?;
     let progress = Progress::new(&around.report);
+    let restorers = session.find_restorer();
     let (servers, tokens) = (session.find_server(), session.find_token());
-    let context = context(around, &progress, &servers, &tokens);
+    let context = context(around, &progress, (&restorers, &servers, &tokens));
 
     let assets: Vec<RestoreAsset> = opened::assets(&readers, only)?
         .iter()
         .map(opened::OpenedAsset::outline)
         .collect();
-    let finders: (FindRestorer<'_>, FindServer<'_>, FindToken<'_>) =
-        (&strongroom_adapters::restorer, &servers, &tokens);
+    let finders: Finders<'_> = (&restorers, &servers, &tokens);
     let world = observe(target, &assets, options, finders)?;
     let mut plan = plan_restore(run.label.clone(), target.clone(), options, &assets, &world);
     plan.warnings.extend(run.missing_parts(only));
@@ -268,9 +268,10 @@ fn resume(args: &RestoreArgs, session: &Session<'_>, target: &Target) -> Result<
     drop(journal);
 
     let progress = Progress::new(&around.report);
+    let restorers = session.find_restorer();
     let (servers, tokens) = (session.find_server(), session.find_token());
     let readers: Vec<_> = readers.into_iter().map(|(_, reader)| reader).collect();
-    let context = context(around, &progress, &servers, &tokens);
+    let context = context(around, &progress, (&restorers, &servers, &tokens));
     let mut done = restore::resume(&directory, &readers, &context)?;
     // The journal names every asset; a restore of all that there is was one without names.
     let named = if run.is_all(&only) {
@@ -295,15 +296,17 @@ fn read_runs(
     Ok(runs)
 }
 
+/// What finds restorers, servers and tokens.
+pub(crate) type Finders<'c> = (FindRestorer<'c>, FindServer<'c>, FindToken<'c>);
+
 /// What a restore works with; also for `export` and `demo`.
 pub(crate) fn context<'c>(
     around: &'c Surroundings,
     progress: &'c Progress,
-    servers: FindServer<'c>,
-    tokens: FindToken<'c>,
+    (restorers, servers, tokens): Finders<'c>,
 ) -> RestoreContext<'c> {
     RestoreContext {
-        restorers: &strongroom_adapters::restorer,
+        restorers,
         servers,
         tokens,
         cancel: &around.cancel,
@@ -363,8 +366,9 @@ fn end(session: &Session<'_>, target: &Target, undo: bool) -> Result<Exit, Failu
     let around = session.around;
     let directory = journal_directory(target, &session.config.writer.state_dir);
     let progress = Progress::new(&around.report);
+    let restorers = session.find_restorer();
     let (servers, tokens) = (session.find_server(), session.find_token());
-    let context = context(around, &progress, &servers, &tokens);
+    let context = context(around, &progress, (&restorers, &servers, &tokens));
     let report = if undo {
         restore::undo(&directory, &context)?
     } else {

@@ -154,7 +154,7 @@ pub(crate) fn run(args: &VerifyArgs, around: &Surroundings) -> Result<Exit, Fail
             level,
             identities: &identities,
             scratch: &scratch,
-            restorers: &strongroom_adapters::restorer,
+            restorers: &session.find_restorer(),
             cancel: &around.cancel,
             observer: &progress,
         };

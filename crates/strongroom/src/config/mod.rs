@@ -250,6 +250,8 @@ pub(crate) enum Settings {
         certificate: Option<PathBuf>,
         /// The file with the password of the encrypted keys; class `key` only.
         key_password_file: Option<PathBuf>,
+        /// The password of the keys is asked for.
+        asks_key_password: bool,
         /// Why one identity may open the keys and that file.
         shared_password_reason: Option<String>,
         /// What follows when a file holds a secret; none where nobody looks.

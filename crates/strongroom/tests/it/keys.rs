@@ -1,8 +1,32 @@
 //! Encrypted keys and their passwords, from outside.
 
-use crate::fixture::{Host, must, write};
+use std::process::Command;
+
+use crate::fixture::{Host, PROGRAM, must, write};
 
 const PASSWORD: &str = "canary-password-8c1d77e0a4f2";
+
+/// Runs a program at a terminal of its own; whenever it asks, the next line of a file is typed.
+const TYPIST: &str = r#"
+import os, pty, sys
+lines, said, answered = open(sys.argv[1]).read().splitlines(), b"", 0
+child, terminal = pty.fork()
+if child == 0:
+    os.execv(sys.argv[2], sys.argv[2:])
+while True:
+    try:
+        new = os.read(terminal, 4096)
+    except OSError:
+        new = b""
+    if not new:
+        break
+    said += new
+    if said.count(b"Enter ") > answered and said.rstrip(b"\x1b[?0123456789hl").endswith(b": "):
+        os.write(terminal, lines[answered].encode() + b"\n")
+        answered += 1
+sys.stdout.buffer.write(said)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"#;
 
 /// A host whose CA key is encrypted, with `lines` in the asset of the key.
 fn configure(host: &Host, lines: &str) {
@@ -65,6 +89,56 @@ fn an_encrypted_key_is_proved_and_comes_back() {
     host.run(&["backup"])
         .exits(3)
         .says("the password does not open it");
+}
+
+#[test]
+fn a_password_is_asked_for_where_no_file_has_it() {
+    let host = host();
+    configure(&host, "");
+    let file = host.path("host/strongroom.toml");
+    let text = std::fs::read_to_string(&file).expect("reads");
+    let in_file = format!(
+        "key_password_file = \"{}\"",
+        host.text("ca/pass/ca.key.pass")
+    );
+    write(&file, text.replace(&in_file, "key_password = \"ask\""));
+    host.ok(&["init"]);
+
+    // Without a terminal nobody can be asked; the key is taken along, and that it was not proved is said.
+    host.run(&["backup"])
+        .exits(0)
+        .says("whether it belongs to the certificate")
+        .says("its password was not given: there is no terminal to ask for it");
+
+    let credentials = host.path("credentials");
+    let with_credential = |arguments: &[&str], password: &str| {
+        let credential = credentials.join("strongroom-key-password-ca-key");
+        write(&credential, password);
+        must("chmod", &["600", &credential.to_string_lossy()]);
+        let mut command = host.command(arguments);
+        host.finish(command.env("CREDENTIALS_DIRECTORY", &credentials))
+    };
+    with_credential(&["check"], PASSWORD)
+        .says("ca-key: the key signs what its certificate verifies");
+    with_credential(&["backup"], PASSWORD).exits(0);
+    with_credential(&["backup"], "another one")
+        .exits(3)
+        .says("does not open it");
+
+    // At a terminal, the second time rightly.
+    let typed = host.path("typed");
+    write(&typed, format!("another one\n{PASSWORD}\n"));
+    let mut command = Command::new("python3");
+    command.args(["-c", TYPIST]).arg(&typed);
+    command
+        .arg(PROGRAM)
+        .arg("--config")
+        .arg(&file)
+        .arg("backup");
+    host.finish(&mut command)
+        .exits(0)
+        .says("Enter the password of the private key")
+        .says("Enter another password of the private key");
 }
 
 #[test]

@@ -13,8 +13,9 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::findings::Quoted;
+use super::password::Asked;
 use crate::key_material::{
-    Certificate, Closed, Key, Keystore, Password, PublicKey, State, find, look,
+    Certificate, Closed, Key, Keystore, Material, Password, PublicKey, State, find, look,
 };
 
 /// The longest file that is looked at as a key or a certificate, in bytes.
@@ -88,6 +89,8 @@ fn mentions_key(bytes: &[u8]) -> bool {
 
 /// How many keys the facts list.
 const LISTED_MAX: usize = 200;
+/// How often the password of a key is asked for.
+const TRIES: usize = 3;
 /// How many entries of a keystore are named.
 const NAMED_MAX: usize = 20;
 
@@ -97,6 +100,9 @@ pub(super) struct KeyProof {
     configured: Option<Configured>,
     password_file: Option<PathBuf>,
     password: Option<Password>,
+    asked: Option<Asked>,
+    /// Why whoever was asked gave no password, or no other.
+    not_given: Option<String>,
     keys: Vec<(PathBuf, Key)>,
     certificates: Vec<Certificate>,
     keystores: Vec<(PathBuf, Keystore)>,
@@ -152,6 +158,37 @@ impl KeyProof {
         }
     }
 
+    /// Has the password asked for once a key turns out to be encrypted.
+    pub(super) fn ask(&mut self, asked: Asked) {
+        self.asked = Some(asked);
+    }
+
+    /// Looks into a file; asks for the password while a key in it stays shut.
+    fn open(&mut self, path: &Path, bytes: &[u8]) -> Material {
+        let mut found = look(bytes, self.password.as_ref());
+        for _ in 0..TRIES {
+            let is_shut = |key: &Key| {
+                let State::Closed(why) = &key.state else {
+                    return false;
+                };
+                matches!(why, Closed::NoPassword | Closed::WrongPassword)
+            };
+            let Some(asked) = self.asked.take_if(|_| found.keys.iter().any(is_shut)) else {
+                break;
+            };
+            let was_wrong = self.password.is_some();
+            match asked.passwords.password(&asked.asset, path, was_wrong) {
+                Ok(password) => {
+                    self.password = Some(Password::from_file(password.as_bytes()));
+                    self.asked = Some(asked);
+                    found = look(bytes, self.password.as_ref());
+                }
+                Err(why) => self.not_given = Some(why),
+            }
+        }
+        found
+    }
+
     /// Looks at a file of the asset: for keys, and for the certificate itself. An error is why the file must not be kept.
     pub(super) fn look_at(&mut self, path: &Path, file: &Tee) -> Result<(), String> {
         let Some(bytes) = &file.kept else {
@@ -160,7 +197,7 @@ impl KeyProof {
             }
             return Ok(());
         };
-        let found = look(bytes, self.password.as_ref());
+        let found = self.open(path, bytes);
         let stateful = |key: &&Key| matches!(key.state, State::Stateful);
         if let Some(key) = found.keys.iter().find(stateful) {
             return Err(format!(
@@ -318,9 +355,10 @@ impl KeyProof {
                 let State::Closed(why) = &key.state else {
                     return false;
                 };
-                let password = match &self.password_file {
-                    Some(path) => format!(" (the one in {})", Quoted(path)),
-                    None => String::new(),
+                let password = match (&self.password_file, &self.not_given) {
+                    (Some(path), _) => format!(" (the one in {})", Quoted(path)),
+                    (None, Some(why)) => format!(" ({why})"),
+                    (None, None) => String::new(),
                 };
                 verdict
                     .problems
@@ -334,11 +372,14 @@ impl KeyProof {
                 if let (Some(named), true) = (named, is_other) {
                     verdict.problems.push(other(&named.path));
                 } else {
-                    let hint = match why {
-                        Closed::NoPassword => {
-                            "; name the file with its password as `key_password_file`"
+                    let hint = match (why, &self.not_given) {
+                        (Closed::NoPassword, Some(why)) => {
+                            format!("; its password was not given: {why}")
                         }
-                        _ => "",
+                        (Closed::NoPassword, None) => {
+                            "; name the file with its password as `key_password_file`, or write key_password = \"ask\"".to_owned()
+                        }
+                        _ => String::new(),
                     };
                     verdict.notes.push(format!(
                         "{key_in} was not opened: {why}; {to_whom} was not proved{hint}"

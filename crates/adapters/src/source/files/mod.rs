@@ -16,6 +16,7 @@ mod certificates;
 mod findings;
 mod inspect;
 mod key_proof;
+mod password;
 mod read;
 mod restore;
 mod secrets;
@@ -40,16 +41,20 @@ use attributes::Place;
 use certificates::Certificates;
 use findings::{Findings, Quoted};
 use key_proof::KeyProof;
+use password::Asked;
 use read::{Captured, FileReader, NotCaptured};
 use secrets::Redirected;
 use select::Selection;
 use walk::{FirstNames, Visit, Walk};
 
+pub use password::KeyPasswords;
 pub use restore::FilesRestorer;
 pub use secrets::OnSecret;
 
 /// The name of this kind of source.
 const KIND: &str = "files";
+/// The setting `key_password` that has the password asked for.
+pub const ASK: &str = "ask";
 /// How long a file may be to be looked at for secrets before a backup, in bytes; a backup looks at all.
 const LOOKED_AT_MAX: u64 = 16 << 20;
 
@@ -106,6 +111,8 @@ pub struct FilesSource {
     redirected: Redirected,
     /// The asset whose redirected files this source reads, in place of what the settings select.
     part_of: Option<String>,
+    /// Who knows the password of the encrypted keys, when no file has it.
+    asked: Option<Asked>,
 }
 
 impl FilesSource {
@@ -116,7 +123,18 @@ impl FilesSource {
             clock: Arc::new(SystemClock),
             redirected: Redirected::default(),
             part_of: None,
+            asked: None,
         }
+    }
+
+    /// The same, as the asset of this name; the password of its keys is asked for once one turns out to be encrypted.
+    #[must_use]
+    pub fn asking(mut self, name: &str, passwords: Arc<dyn KeyPasswords>) -> Self {
+        self.asked = Some(Asked {
+            asset: name.to_owned(),
+            passwords,
+        });
+        self
     }
 
     /// The same, by another clock: it tells which certificates are valid.
@@ -134,6 +152,9 @@ impl FilesSource {
         let mut proof = KeyProof::new(settings.certificate.as_deref());
         if let Some(path) = &settings.key_password_file {
             read_password(&mut proof, path, path);
+        }
+        if let Some(asked) = &self.asked {
+            proof.ask(asked.clone());
         }
         Some(proof)
     }
@@ -153,6 +174,7 @@ impl FilesSource {
             clock: self.clock.clone(),
             redirected: self.redirected.clone(),
             part_of: Some(name.to_owned()),
+            asked: None,
         }
     }
 
@@ -176,6 +198,9 @@ impl Source for FilesSource {
         }
         if let Some(file) = &self.settings.key_password_file {
             settings["key_password_file"] = file.to_string_lossy().into();
+        }
+        if self.asked.is_some() {
+            settings["key_password"] = ASK.into();
         }
         if let Some(on_secret) = &self.settings.on_secret {
             on_secret.describe(&mut settings);

@@ -1,6 +1,7 @@
 //! Proves restored files: all are there, and the keys belong to the certificate.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use serde_json::Value;
 use strongroom_core::clock::{Clock as _, SystemClock};
@@ -8,11 +9,15 @@ use strongroom_core::source::{CaptureError, Proof, RestoredAsset, Restorer};
 
 use super::findings::Quoted;
 use super::key_proof::{KeyProof, Tee};
-use super::{KIND, read, read_certificate, read_password};
+use super::password::{Asked, KeyPasswords};
+use super::{ASK, KIND, read, read_certificate, read_password};
 
 /// Restores assets that [`FilesSource`](super::FilesSource) captured.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct FilesRestorer;
+#[derive(Clone, Default)]
+pub struct FilesRestorer {
+    /// Who knows the passwords of keys that were captured with one that was asked for.
+    pub passwords: Option<Arc<dyn KeyPasswords>>,
+}
 
 impl Restorer for FilesRestorer {
     fn kind(&self) -> &'static str {
@@ -22,7 +27,7 @@ impl Restorer for FilesRestorer {
     fn prove(&self, asset: &RestoredAsset<'_>) -> Result<Proof, CaptureError> {
         let mut proof = Proof::default();
         count(asset, &mut proof)?;
-        prove_keys(asset, &mut proof);
+        prove_keys(asset, self.passwords.as_ref(), &mut proof);
         Ok(proof)
     }
 }
@@ -49,7 +54,11 @@ fn count(asset: &RestoredAsset<'_>, proof: &mut Proof) -> Result<(), CaptureErro
     Ok(())
 }
 
-fn prove_keys(asset: &RestoredAsset<'_>, proof: &mut Proof) {
+fn prove_keys(
+    asset: &RestoredAsset<'_>,
+    passwords: Option<&Arc<dyn KeyPasswords>>,
+    proof: &mut Proof,
+) {
     let path_of = |name| {
         let text = asset.settings.get(name).and_then(Value::as_str);
         text.map(Path::new)
@@ -69,6 +78,16 @@ fn prove_keys(asset: &RestoredAsset<'_>, proof: &mut Proof) {
                 Quoted(path)
             )),
         }
+    }
+    let is_asked_for = asset
+        .settings
+        .get("key_password")
+        .is_some_and(|how| how == ASK);
+    if let Some(passwords) = passwords.filter(|_| is_asked_for) {
+        keys.ask(Asked {
+            asset: asset.name.to_owned(),
+            passwords: Arc::clone(passwords),
+        });
     }
     for (original, restored) in asset.files {
         match read::read_small(restored) {

@@ -190,6 +190,7 @@ fn dumps_in_a_directory_are_proved() {
             files.insert(stream.path, path);
         }
         let asset = RestoredAsset {
+            name: "asset",
             settings: &backup.settings,
             facts: &backup.capture.facts,
             files: &files,

@@ -131,6 +131,7 @@ fn lie_in_order(sink: &RecordingSink, all: &BTreeMap<String, Vec<u8>>) {
 fn prove_files(directory: &Path, capture: &Capture, sink: &RecordingSink) {
     let files = write(directory, sink);
     let asset = RestoredAsset {
+        name: "asset",
         settings: &serde_json::Value::Null,
         facts: &capture.facts,
         files: &files,

@@ -26,6 +26,7 @@ fn write(captured: &Captured, to: &std::path::Path) {
         files.insert(PathBuf::from(format!("/{}/{below}", captured.name)), path);
     }
     let asset = RestoredAsset {
+        name: "asset",
         settings: &serde_json::Value::Null,
         facts: &captured.facts,
         files: &files,

@@ -121,6 +121,7 @@ pub(super) fn complete_directories(
                         continue;
                     };
                     let restored = RestoredAsset {
+                        name: &asset.name,
                         settings: &asset.settings,
                         facts: &result.facts,
                         files: &files,
@@ -305,6 +306,7 @@ fn prove(
         return Ok(());
     }
     let restored = RestoredAsset {
+        name,
         settings: &asset.settings,
         facts: &result.facts,
         files,

@@ -1,6 +1,6 @@
 //! The keys of the source `files`.
 
-use strongroom_adapters::source::files::OnSecret;
+use strongroom_adapters::source::files::{ASK, OnSecret};
 use strongroom_core::source::Class;
 use toml::Spanned;
 
@@ -45,6 +45,15 @@ pub(super) fn read(
             "Take it out, or write class = \"key\" if the asset is an encrypted private key.",
         );
     }
+    let key_password = section.string("key_password");
+    let asks_key_password = asks(section, key_password.as_ref(), class);
+    if let (Some(key_password), Some(_)) = (&key_password, &key_password_file) {
+        section.report(
+            &key_password.span(),
+            "\"key_password\" and \"key_password_file\" exclude each other",
+            "Keep the file where backups run by themselves; keep \"ask\" where somebody types the password.",
+        );
+    }
     let shared_password_reason = shared_password(section, key_password_file.is_some());
     let (on_secret, redirect) = on_secret(section, class, name);
     let paths = paths?.into_inner();
@@ -61,10 +70,39 @@ pub(super) fn read(
             .collect(),
         certificate: certificate.map(|path| resolve(directory, path.get_ref())),
         key_password_file: key_password_file.map(|path| resolve(directory, path.get_ref())),
+        asks_key_password,
         shared_password_reason,
         on_secret,
     };
     Some((settings, redirect))
+}
+
+/// Whether the password of the keys is asked for.
+fn asks(
+    section: &Section<'_, '_>,
+    key_password: Option<&Spanned<String>>,
+    class: Option<&Spanned<Class>>,
+) -> bool {
+    let Some(how) = key_password else {
+        return false;
+    };
+    if how.get_ref() != ASK {
+        section.report(
+            &how.span(),
+            "\"key_password\" is not a password",
+            "Valid is: ask. A password belongs into a file, named as \"key_password_file\".",
+        );
+    } else if let Some(class) = class.filter(|class| *class.get_ref() != Class::Key) {
+        section.report(
+            &how.span(),
+            format!(
+                "\"key_password\" belongs to a key, and the class is \"{}\"",
+                class.get_ref()
+            ),
+            "Take it out, or write class = \"key\" if the asset is an encrypted private key.",
+        );
+    }
+    true
 }
 
 /// Reads `on_secret` and what belongs to it.

@@ -101,6 +101,7 @@ fn the_example_is_read() {
         exclude: vec![],
         certificate: Some("/etc/example/ca.cert.pem".into()),
         key_password_file: None,
+        asks_key_password: false,
         shared_password_reason: None,
         on_secret: None,
     };

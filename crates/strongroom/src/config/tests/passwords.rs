@@ -124,7 +124,24 @@ fn keys_about_passwords_that_do_nothing_are_refused() {
         23,
         "asset \"ca-key\": \"shared_password_reason\" has no effect without \"allow_shared_password\"",
     );
+    refused(
+        CERTIFICATE,
+        &line("key_password = \"hunter2\""),
+        22,
+        "asset \"ca-key\": \"key_password\" is not a password",
+    );
+    refused(
+        CERTIFICATE,
+        &line("key_password = \"ask\"\nkey_password_file = \"p\""),
+        22,
+        "asset \"ca-key\": \"key_password\" and \"key_password_file\" exclude each other",
+    );
     let text = example().replace("class = \"key\"", "class = \"secret\"");
+    let asked = text.replace(CERTIFICATE, "key_password = \"ask\"");
+    assert_eq!(
+        faults(&asked),
+        ["21: asset \"ca-key\": \"key_password\" belongs to a key, and the class is \"secret\""]
+    );
     let text = text.replace(CERTIFICATE, "key_password_file = \"p\"");
     assert_eq!(
         faults(&text),

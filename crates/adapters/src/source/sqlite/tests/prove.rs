@@ -16,6 +16,7 @@ fn prove(bench: &Bench, facts: &serde_json::Value, restored: &Path) -> Proof {
     let files = BTreeMap::from([(bench.path().to_owned(), restored.to_owned())]);
     SqliteRestorer
         .prove(&RestoredAsset {
+            name: "asset",
             settings: &bench.source.settings(),
             facts,
             files: &files,
@@ -120,6 +121,7 @@ fn damage_and_absence_are_failures() {
 
     let proof = SqliteRestorer
         .prove(&RestoredAsset {
+            name: "asset",
             settings: &bench.source.settings(),
             facts: &facts,
             files: &BTreeMap::new(),
