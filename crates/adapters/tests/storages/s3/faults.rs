@@ -30,7 +30,7 @@ use super::{Bucket, open, server};
 const LATENCY: Duration = Duration::from_millis(40);
 
 /// Every case of the contract on a bucket behind a proxy with these faults.
-fn conform(test: &str, faults: Faults) {
+fn conform(test: &str, faults: &Faults) {
     let Some(server) = server(test) else { return };
     let bucket = Bucket::make(server, Kind::Versioned);
     let endpoint = server.endpoint();
@@ -53,7 +53,7 @@ fn conform(test: &str, faults: Faults) {
         (case.run)(open(&settings).as_ref());
     }
     let counts = proxy.counts();
-    let breaks = faults != Faults::round_trip(LATENCY);
+    let breaks = *faults != Faults::round_trip(LATENCY);
     assert_eq!(counts.broken + counts.answered > 5, breaks, "{counts:?}");
 }
 
@@ -61,7 +61,7 @@ fn conform(test: &str, faults: Faults) {
 fn the_contract_holds_a_long_way_off() {
     conform(
         "the_contract_holds_a_long_way_off",
-        Faults::round_trip(LATENCY),
+        &Faults::round_trip(LATENCY),
     );
 }
 
@@ -69,7 +69,7 @@ fn the_contract_holds_a_long_way_off() {
 fn the_contract_holds_while_connections_drop() {
     conform(
         "the_contract_holds_while_connections_drop",
-        Faults {
+        &Faults {
             drop_one_in: Some(30),
             ..Faults::default()
         },
@@ -80,7 +80,7 @@ fn the_contract_holds_while_connections_drop() {
 fn the_contract_holds_while_connections_tear() {
     conform(
         "the_contract_holds_while_connections_tear",
-        Faults {
+        &Faults {
             // More than the largest object: one request passes, what follows on the connection tears.
             tear_after_bytes: Some(12 << 20),
             drop_one_in: Some(60),
@@ -104,7 +104,7 @@ fn the_contract_holds_while_the_server_fails_throttles_and_is_cut() {
         };
         conform(
             "the_contract_holds_while_the_server_fails_throttles_and_is_cut",
-            Faults {
+            &Faults {
                 http,
                 ..Faults::default()
             },
@@ -134,7 +134,7 @@ fn the_contract_holds_while_answers_to_writes_are_lost() {
     };
     conform(
         "the_contract_holds_while_answers_to_writes_are_lost",
-        Faults {
+        &Faults {
             http,
             ..Faults::default()
         },
