@@ -17,7 +17,7 @@ use crate::storage::Put;
 
 /// A backup that is stored but for its envelope.
 pub struct SealedBackup<'a> {
-    pub(super) repository: &'a Repository,
+    pub(super) repository: Repository,
     pub(super) key: &'a WriterKey,
     pub(super) state: &'a WriterState,
     pub(super) epoch: EnvelopeEpoch,

@@ -12,7 +12,7 @@ mod presence;
 pub mod reader;
 mod replaced;
 pub mod state;
-mod stream;
+pub(crate) mod stream;
 pub mod writer;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -542,6 +542,9 @@ pub enum RepositoryError {
         /// The writer of this host.
         writer: WriterId,
     },
+    /// It was not opened, and whoever tried says why.
+    #[error("the repository was not opened")]
+    NotOpen,
     /// No backup has this label.
     #[error("no backup has the label {label}")]
     NoSuchBackup {

@@ -21,6 +21,14 @@ impl Presence {
         self.stored.insert(object, size_bytes);
     }
 
+    /// Lists what is stored, if that was not done yet.
+    pub(super) fn learn(&mut self, storage: &dyn Storage) -> Result<(), StorageError> {
+        if self.listed.is_none() {
+            self.listed = Some(list(storage)?);
+        }
+        Ok(())
+    }
+
     /// Size and time of an object, or none if it is not there. What this run has put has no time.
     pub(super) fn stat(
         &mut self,
@@ -31,11 +39,8 @@ impl Presence {
             let stored = None;
             return Ok(Some(ObjectStat { size_bytes, stored }));
         }
-        let listed = match &mut self.listed {
-            Some(listed) => listed,
-            none => none.insert(list(storage)?),
-        };
-        if let Some(stat) = listed.get(&object) {
+        self.learn(storage)?;
+        if let Some(stat) = self.listed.as_ref().and_then(|listed| listed.get(&object)) {
             return Ok(Some(*stat));
         }
         // A list may lag behind; an object that it does not show is asked for by name.

@@ -46,6 +46,7 @@ pub struct Sealing {
 }
 
 /// What all repositories of a run have in common.
+#[derive(Clone)]
 pub struct RunHeader {
     /// The installation.
     pub deployment: String,
@@ -57,7 +58,7 @@ pub struct RunHeader {
 
 /// A backup being stored.
 pub struct BackupWriter<'a> {
-    pub(super) repository: &'a Repository,
+    pub(super) repository: Repository,
     key: &'a WriterKey,
     state: &'a WriterState,
     epoch: EpochState,
@@ -132,7 +133,7 @@ pub(super) enum Place {
 impl<'a> BackupWriter<'a> {
     /// Begins a backup: checks who may write and to whom it is sealed, opens or begins the epoch.
     pub fn begin(
-        repository: &'a Repository,
+        repository: Repository,
         state: &'a WriterState,
         key: &'a WriterKey,
         sealing: &Sealing,
@@ -148,7 +149,7 @@ impl<'a> BackupWriter<'a> {
         if configured != document.recipients.iter().collect() {
             return Err(RepositoryError::RecipientsChanged);
         }
-        let (epoch, index) = open_epoch(repository, state, sealing, clock)?;
+        let (epoch, index) = open_epoch(&repository, state, sealing, clock)?;
         repository.storage().expect_puts();
         let recipient = EpochRecipient::parse(&epoch.recipient)?;
         let header = manifest::Header {
@@ -159,8 +160,7 @@ impl<'a> BackupWriter<'a> {
             tool: run.tool.clone(),
         };
         let manifest = ManifestWriter::new(ArtifactWriter::new(&recipient, Vec::new())?, header)?;
-        Ok(Self {
-            repository,
+        let mut writer = Self {
             key,
             state,
             chunk_key: key.chunk_key(epoch.id),
@@ -172,7 +172,7 @@ impl<'a> BackupWriter<'a> {
             manifest,
             memory: state.memory()?,
             notes: Vec::new(),
-            damaged: state.damaged(document.repository)?,
+            damaged: state.damaged(repository.document().repository)?,
             objects: BTreeMap::new(),
             present: HashMap::new(),
             presence: Presence::default(),
@@ -191,7 +191,19 @@ impl<'a> BackupWriter<'a> {
             stats: AssetStats::default(),
             stored_bytes: 0,
             immutable_days: sealing.immutable_days,
-        })
+            repository,
+        };
+        writer.look_ahead()?;
+        Ok(writer)
+    }
+
+    /// Asks now what the first known chunk would ask: nobody waits for the answers yet.
+    fn look_ahead(&mut self) -> Result<(), RepositoryError> {
+        if self.index.pack(0).is_some() {
+            self.presence.learn(self.repository.storage())?;
+            self.last = Some(LastBackup::of(&self.repository, self.state)?);
+        }
+        Ok(())
     }
 
     /// Begins an asset.
@@ -208,16 +220,9 @@ impl<'a> BackupWriter<'a> {
         Ok(self.manifest.asset(asset)?)
     }
 
-    /// Where the streams of the asset go.
-    pub fn sink<'w>(
-        &'w mut self,
-        class: Class,
-        scratch: &'w Path,
-        cancel: &'w Cancel,
-    ) -> AssetSink<'w, 'a> {
-        let name = self.assets.last().map(|asset| asset.name.clone());
-        let memory = name.and_then(|name| self.memory.get(&name).cloned());
-        AssetSink::new(self, class, scratch, cancel, memory)
+    /// Where the streams of the asset go; [`AssetSink::into_writer`] gives the writer back.
+    pub fn into_sink(self, class: Class, scratch: &'a Path, cancel: &'a Cancel) -> AssetSink<'a> {
+        AssetSink::new(self, class, scratch, cancel)
     }
 
     /// Ends the asset, after all of its packs are stored.
@@ -309,7 +314,7 @@ impl<'a> BackupWriter<'a> {
         };
         let last = match &mut self.last {
             Some(last) => last,
-            none => none.insert(LastBackup::of(self.repository, self.state)?),
+            none => none.insert(LastBackup::of(&self.repository, self.state)?),
         };
         if last.is_in_doubt(storage, &name, stat.stored)? {
             let what = format!("object {name} was stored once more after the last backup");

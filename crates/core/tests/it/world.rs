@@ -11,7 +11,7 @@ use strongroom_core::cancel::Cancel;
 use strongroom_core::clock::FixedClock;
 use strongroom_core::execute::Silent;
 use strongroom_core::execute::backup::{
-    BackupError, BackupJob, BackupReport, BackupRepository, backup,
+    BackupError, BackupJob, BackupReport, BackupRepository, NotOpened, backup,
 };
 use strongroom_core::execute::restore::observe::observe;
 use strongroom_core::execute::restore::{
@@ -183,12 +183,7 @@ impl World {
         let databases = ("databases".to_owned(), databases);
         let keys: Box<dyn Source> = Box::new(self.keys.clone());
         let keys = ("keys".to_owned(), keys);
-        let failed = |source: RepositoryError| BackupError::Repository {
-            name: "all".into(),
-            source,
-        };
         let place = BackupRepository {
-            repository: Repository::open(self.shared()).map_err(failed)?,
             state: WriterState::open(&self.state(), "all"),
             sealing: Sealing {
                 recipients: vec![self.recipient()],
@@ -207,14 +202,19 @@ impl World {
                 .chain([databases, keys])
                 .collect(),
             repositories: &BTreeMap::from([("all".to_owned(), place)]),
-            unreachable: &BTreeMap::new(),
             key: &self.key,
             scratch: &self.path("scratch"),
             clock: &self.clock,
             cancel: &Cancel::default(),
             observer: &Silent,
         };
-        backup(&job)
+        backup(&job, &|name| {
+            let opened = Repository::open(self.shared());
+            opened.map_err(|source| {
+                let name = name.to_owned();
+                NotOpened::Wrong(BackupError::Repository { name, source })
+            })
+        })
     }
 
     fn has_databases(&self) -> bool {

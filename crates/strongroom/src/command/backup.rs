@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::{Value, json};
 use strongroom_core::error_chain;
 use strongroom_core::execute::backup::{
-    AssetReport, BackupJob, BackupReport, BackupRepository, backup,
+    AssetReport, BackupJob, BackupReport, BackupRepository, NotOpened, backup,
 };
 use strongroom_core::format::envelope::Status;
 use strongroom_core::plan::backup::{BackupPlan, plan_backup};
@@ -15,7 +15,7 @@ use strongroom_core::source::not_covered;
 
 use crate::failure::{Exit, Failure};
 use crate::report::{Progress, Report, bytes, duration, rate, shown_path, table};
-use crate::session::{Session, Surroundings, each};
+use crate::session::{Session, Surroundings};
 
 /// The program as manifests and envelopes name it.
 pub(crate) const TOOL: &str = concat!("strongroom ", env!("CARGO_PKG_VERSION"));
@@ -49,40 +49,18 @@ pub(crate) fn take(session: &Session<'_>, plan: &BackupPlan) -> Result<BackupRep
     let key = session.writer_key()?;
     let _lock = session.lock()?;
     let mut repositories = BTreeMap::new();
-    let mut unreachable = BTreeMap::new();
-    let mut first = None;
-    let configs = plan.repositories.iter();
-    let configs = configs.map(|name| &session.config.repositories[name]);
-    for (config, opened) in each(configs, |config| session.repository(config)) {
-        let name = &config.name;
-        let sealing = Sealing {
-            recipients: config.recipients.clone(),
-            keys: config.open_recipients()?,
-            epoch_days: config.epoch_days,
-            immutable_days: config.immutable_days(),
-        };
-        let repository = match opened {
-            Ok(repository) => repository,
-            // Down, not misused: the other repositories get their part.
-            Err(failure) if failure.is_of_storage() => {
-                unreachable.insert(name.clone(), failure.message.clone());
-                first.get_or_insert(failure);
-                continue;
-            }
-            Err(failure) => return Err(failure),
-        };
-        let state = session.state(name);
-        repositories.insert(
-            name.clone(),
-            BackupRepository {
-                repository,
-                state,
-                sealing,
+    for name in &plan.repositories {
+        let config = &session.config.repositories[name];
+        let place = BackupRepository {
+            state: session.state(name),
+            sealing: Sealing {
+                recipients: config.recipients.clone(),
+                keys: config.open_recipients()?,
+                epoch_days: config.epoch_days,
+                immutable_days: config.immutable_days(),
             },
-        );
-    }
-    if let Some(failure) = first.filter(|_| repositories.is_empty()) {
-        return Err(failure);
+        };
+        repositories.insert(name.clone(), place);
     }
     let around = session.around;
     let progress = Progress::new(&around.report);
@@ -92,14 +70,25 @@ pub(crate) fn take(session: &Session<'_>, plan: &BackupPlan) -> Result<BackupRep
         tool: TOOL,
         sources: &session.sources(),
         repositories: &repositories,
-        unreachable: &unreachable,
         key: &key,
         scratch: &session.scratch(),
         clock: &around.clock,
         cancel: &around.cancel,
         observer: &progress,
     };
-    Ok(backup(&job)?)
+    backup(&job, &|name| {
+        let opened = session.repository(&session.config.repositories[name]);
+        opened.map_err(|failure| {
+            if failure.is_of_storage() {
+                NotOpened::Down {
+                    told: failure.message.clone(),
+                    error: failure,
+                }
+            } else {
+                NotOpened::Wrong(failure)
+            }
+        })
+    })
 }
 
 fn exit(report: &BackupReport) -> Exit {

@@ -25,8 +25,8 @@ static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
 const ARTIFACT_IN_MEMORY: usize = 1 << 20;
 
 /// An artifact on its way; one is open at a time.
-pub(super) struct ArtifactStream<'s, 'w, 'a> {
-    sink: &'s AssetSink<'w, 'a>,
+pub(super) struct ArtifactStream<'s, 'a> {
+    sink: &'s AssetSink<'a>,
     /// The content, while it is small.
     buffer: Zeroizing<Vec<u8>>,
     /// Where the sealed content goes, once it is not.
@@ -62,8 +62,8 @@ impl Write for DigestingFile {
     }
 }
 
-impl<'s, 'w, 'a> ArtifactStream<'s, 'w, 'a> {
-    pub(super) fn new(sink: &'s AssetSink<'w, 'a>) -> Self {
+impl<'s, 'a> ArtifactStream<'s, 'a> {
+    pub(super) fn new(sink: &'s AssetSink<'a>) -> Self {
         let buffer = sink.buffer.lock();
         let mut buffer = std::mem::take(&mut *buffer.unwrap_or_else(PoisonError::into_inner));
         buffer.reserve_exact(ARTIFACT_IN_MEMORY);
@@ -145,7 +145,7 @@ impl<'s, 'w, 'a> ArtifactStream<'s, 'w, 'a> {
     }
 }
 
-impl Drop for ArtifactStream<'_, '_, '_> {
+impl Drop for ArtifactStream<'_, '_> {
     fn drop(&mut self) {
         self.buffer.clear();
         let buffer = self.sink.buffer.lock();
@@ -153,7 +153,7 @@ impl Drop for ArtifactStream<'_, '_, '_> {
     }
 }
 
-impl StreamWriter for ArtifactStream<'_, '_, '_> {
+impl StreamWriter for ArtifactStream<'_, '_> {
     fn write(&mut self, bytes: &[u8]) -> Result<(), CaptureError> {
         self.digest.update(bytes);
         Ok(self.push(bytes).map_err(Box::new)?)

@@ -14,27 +14,25 @@ use self::packed::PackedStream;
 use super::writer::BackupWriter;
 use crate::cancel::Cancel;
 use crate::format::manifest::{Content, Stream};
-use crate::source::{CaptureError, Chunking, Class, Entry, Sink, StreamSummary, StreamWriter};
+use crate::source::{CaptureError, Chunking, Class, Entry, StreamSummary, StreamWriter};
 
 /// Takes the streams of one asset for one repository.
-pub struct AssetSink<'w, 'a> {
-    writer: Mutex<&'w mut BackupWriter<'a>>,
+pub struct AssetSink<'a> {
+    writer: Mutex<BackupWriter<'a>>,
     chunk_key: Zeroizing<[u8; 32]>,
     class: Class,
-    scratch: &'w Path,
-    cancel: &'w Cancel,
-    memory: Option<serde_json::Value>,
+    scratch: &'a Path,
+    cancel: &'a Cancel,
     /// Reused for every artifact, so that no copy of a key stays behind in memory.
     buffer: Mutex<Zeroizing<Vec<u8>>>,
 }
 
-impl<'w, 'a> AssetSink<'w, 'a> {
+impl<'a> AssetSink<'a> {
     pub(super) fn new(
-        writer: &'w mut BackupWriter<'a>,
+        writer: BackupWriter<'a>,
         class: Class,
-        scratch: &'w Path,
-        cancel: &'w Cancel,
-        memory: Option<serde_json::Value>,
+        scratch: &'a Path,
+        cancel: &'a Cancel,
     ) -> Self {
         Self {
             chunk_key: writer.chunk_key.clone(),
@@ -42,26 +40,19 @@ impl<'w, 'a> AssetSink<'w, 'a> {
             class,
             scratch,
             cancel,
-            memory,
             buffer: Mutex::new(Zeroizing::new(Vec::new())),
         }
     }
 
-    /// The writer, which one stream has at a time.
-    fn writer(&self) -> MutexGuard<'_, &'w mut BackupWriter<'a>> {
-        // A thread that panicked takes its run down when it is joined.
-        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Sink for AssetSink<'_, '_> {
-    fn entry(&self, entry: Entry) -> Result<(), CaptureError> {
+    /// Records something without content.
+    pub fn entry(&self, entry: Entry) -> Result<(), CaptureError> {
         self.cancel.check()?;
         let added = self.writer().add_stream(describe(entry, None), Vec::new());
         Ok(added.map_err(Box::new)?)
     }
 
-    fn begin(&self, chunking: Chunking) -> Result<Box<dyn StreamWriter + '_>, CaptureError> {
+    /// Begins a stream.
+    pub fn begin(&self, chunking: Chunking) -> Result<Box<dyn StreamWriter + '_>, CaptureError> {
         self.cancel.check()?;
         if self.class.is_packed() {
             Ok(Box::new(PackedStream::new(self, chunking)))
@@ -70,16 +61,16 @@ impl Sink for AssetSink<'_, '_> {
         }
     }
 
-    fn scratch(&self) -> &Path {
-        self.scratch
+    /// The writer, once all streams have ended.
+    pub fn into_writer(self) -> BackupWriter<'a> {
+        let writer = self.writer.into_inner();
+        writer.unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn memory(&self) -> Option<&serde_json::Value> {
-        self.memory.as_ref()
-    }
-
-    fn cancel(&self) -> &Cancel {
-        self.cancel
+    /// The writer, which one stream has at a time.
+    fn writer(&self) -> MutexGuard<'_, BackupWriter<'a>> {
+        // A thread that panicked takes its run down when it is joined.
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

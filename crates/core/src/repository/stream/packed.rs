@@ -15,8 +15,8 @@ use crate::source::{CaptureError, Chunking, Entry, StreamSummary, StreamWriter};
 const BLOCK: usize = 1 << 20;
 
 /// Cuts and identifies on the thread of its source; only the look-up and what is new go through the writer, which streams share.
-pub(super) struct PackedStream<'s, 'w, 'a> {
-    sink: &'s AssetSink<'w, 'a>,
+pub(super) struct PackedStream<'s, 'a> {
+    sink: &'s AssetSink<'a>,
     digest: StreamDigest,
     /// The writer's number of it.
     number: u64,
@@ -30,8 +30,8 @@ pub(super) struct PackedStream<'s, 'w, 'a> {
     size_bytes: u64,
 }
 
-impl<'s, 'w, 'a> PackedStream<'s, 'w, 'a> {
-    pub(super) fn new(sink: &'s AssetSink<'w, 'a>, chunking: Chunking) -> Self {
+impl<'s, 'a> PackedStream<'s, 'a> {
+    pub(super) fn new(sink: &'s AssetSink<'a>, chunking: Chunking) -> Self {
         let chunking = match chunking {
             Chunking::Fixed(size) if size == 0 || size as usize > BLOCK => Chunking::Content,
             chunking => chunking,
@@ -141,13 +141,13 @@ impl<'s, 'w, 'a> PackedStream<'s, 'w, 'a> {
     }
 }
 
-impl Drop for PackedStream<'_, '_, '_> {
+impl Drop for PackedStream<'_, '_> {
     fn drop(&mut self) {
         self.sink.writer().close_stream(self.number);
     }
 }
 
-impl StreamWriter for PackedStream<'_, '_, '_> {
+impl StreamWriter for PackedStream<'_, '_> {
     fn write(&mut self, mut bytes: &[u8]) -> Result<(), CaptureError> {
         self.size_bytes += bytes.len() as u64;
         let full = self.block_size();
