@@ -12,6 +12,7 @@ mod algorithm;
 mod certificate;
 mod keystore;
 mod look;
+mod name;
 mod openssh;
 mod password;
 mod pem;

@@ -281,6 +281,30 @@ fn a_chain_that_does_not_build_is_noted() {
 }
 
 #[test]
+fn of_a_ca_that_was_renewed_the_certificate_that_is_valid_counts() {
+    let key = KeyPair::generate().expect("a key");
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, "Root");
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let [old, new] = [2025, 2040].map(|year| {
+        params.not_before = rcgen::date_time_ymd(year - 15, 1, 1);
+        params.not_after = rcgen::date_time_ymd(year, 1, 1);
+        params.self_signed(&key).expect("a certificate").pem()
+    });
+    let own = KeyPair::generate().expect("a key");
+    let issuer = rcgen::Issuer::from_params(&params, &key);
+    let certificate = CertificateParams::new(vec!["ca.example".into()])
+        .and_then(|params| params.signed_by(&own, &issuer))
+        .expect("a certificate")
+        .pem();
+    let key = own.serialize_pem();
+    let noted = |chain: &str| prove(&[("/ca.key", &key), ("/ca.pem", chain)]).notes;
+    assert_eq!(noted(&[&*certificate, &old, &new].concat()), [""; 0]);
+    let expired = noted(&[certificate, old].concat());
+    assert!(expired[0].contains("expired on 2025-01-01"), "{expired:?}");
+}
+
+#[test]
 fn without_a_named_certificate_those_of_the_asset_count() {
     let (key, certificate) = pair(&rcgen::PKCS_ECDSA_P256_SHA256);
     let (other, _) = pair(&rcgen::PKCS_ECDSA_P256_SHA256);
