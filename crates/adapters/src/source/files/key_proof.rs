@@ -338,6 +338,9 @@ impl KeyProof {
                         Closed::NoPassword => {
                             "; name the file with its password as `key_password_file`"
                         }
+                        Closed::OldMethod(_) => {
+                            "; `openssl pkcs8 -topk8` makes of it one that is opened here"
+                        }
                         _ => "",
                     };
                     verdict.notes.push(format!(

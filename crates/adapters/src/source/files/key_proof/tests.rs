@@ -137,13 +137,21 @@ fn encrypted_keys_are_noted_and_not_proved() {
     let (_, certificate) = pair(&rcgen::PKCS_ED25519);
     for key in [
         "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMBMwDQYJKoZIhvcNAQUNMAAEAgAA\n-----END ENCRYPTED PRIVATE KEY-----\n",
-        "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\nAAAA\n-----END RSA PRIVATE KEY-----\n",
+        "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: DES-EDE3-CBC,0011223344556677\n\nAAAAAAAAAAA=\n-----END RSA PRIVATE KEY-----\n",
+        "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: SEED-CBC,00112233445566778899AABBCCDDEEFF\n\nAAAA\n-----END RSA PRIVATE KEY-----\n",
     ] {
         let verdict = prove(&[("/ca.key", key), ("/ca.pem", &certificate)]);
         assert_eq!((verdict.problems.len(), verdict.notes.len()), (0, 1));
         assert_eq!(key_facts(&verdict)["proved"], false);
         let reason = key_facts(&verdict)["reason"].to_string();
-        assert!(reason.contains("it is encrypted"), "{reason}");
+        assert!(reason.contains("is encrypted"), "{reason}");
+        let is_convertible = key.contains("SEED");
+        let note = &verdict.notes[0];
+        assert_eq!(
+            note.contains("`openssl pkcs8 -topk8`"),
+            is_convertible,
+            "{note}"
+        );
     }
 }
 
