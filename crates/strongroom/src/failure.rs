@@ -45,6 +45,10 @@ impl Exit {
     }
 }
 
+/// What to do about a plugin that did not open something.
+pub(crate) const PLUGIN_HINT: &str =
+    "See to the plugin, its device, its PIN or touch, and try again. Nothing was changed.";
+
 /// Why a command ended without doing its work.
 #[derive(Debug)]
 pub(crate) struct Failure {
@@ -191,6 +195,9 @@ impl From<FormatError> for Failure {
     fn from(error: FormatError) -> Self {
         match &error {
             FormatError::WrongIdentity { .. } => Self::wrong_identity(),
+            FormatError::IdentityRefused { .. } => {
+                Self::of(Exit::WrongIdentity, "plugin", &error).hint(PLUGIN_HINT)
+            }
             FormatError::NewerVersion { .. } => Self::of(Exit::Failed, "newer-format", &error)
                 .hint("Use the version of Strongroom that wrote it, or a later one."),
             _ => Self::of(Exit::Failed, "damaged", &error),

@@ -5,10 +5,13 @@ use der::{Decode as _, Encode as _, Header, Reader as _, SliceReader};
 use jiff::Timestamp;
 use strongroom_core::format::Digest;
 use x509_cert::certificate::{CertificateInner, Raw};
-use x509_cert::ext::pkix::{BasicConstraints, SubjectKeyIdentifier};
+use x509_cert::ext::pkix::{
+    AuthorityKeyIdentifier, BasicConstraints, KeyUsage, SubjectKeyIdentifier,
+};
 use x509_cert::spki::AlgorithmIdentifierOwned;
 use x509_cert::time::Time;
 
+use super::name::ComparedName;
 use super::public_key::Hash;
 use super::{KeyMaterialError, PemBlocks, PublicKey, Scheme};
 
@@ -32,8 +35,14 @@ pub(crate) struct Certificate {
     pub(crate) public_key: PublicKey,
     /// The SHA-256 of the whole.
     pub(crate) sha256: Digest,
+    /// Why it may not sign certificates; `None` also where what it says of that cannot be read.
+    no_issuer: Option<&'static str>,
+    path_length: Option<u8>,
+    names: [ComparedName; 2],
     /// How its issuer calls the key.
     subject_key_id: Option<Vec<u8>>,
+    /// How its issuer calls its own.
+    issuer_key_id: Option<Vec<u8>>,
     /// What is signed.
     signed: Vec<u8>,
     scheme: Option<Scheme>,
@@ -68,15 +77,36 @@ impl Certificate {
         let inner = parsed.tbs_certificate();
         let spki = inner.subject_public_key_info().to_der();
         let own = inner.get_extension::<SubjectKeyIdentifier>().ok().flatten();
-        let constraints = inner.get_extension::<BasicConstraints>().ok().flatten();
+        let other = inner.get_extension::<AuthorityKeyIdentifier>();
+        let other = other
+            .ok()
+            .flatten()
+            .and_then(|(_, other)| other.key_identifier);
+        let constraints = inner.get_extension::<BasicConstraints>();
+        let usage = inner.get_extension::<KeyUsage>();
+        let no_issuer = match (&constraints, &usage) {
+            (Ok(None), _) => Some("it has no basic constraints"),
+            (Ok(Some((_, constraints))), _) if !constraints.ca => {
+                Some("its basic constraints say that it is no CA")
+            }
+            (_, Ok(Some((_, usage)))) if !usage.key_cert_sign() => {
+                Some("its key usage has no keyCertSign")
+            }
+            _ => None,
+        };
+        let constraints = constraints.ok().flatten().map(|(_, found)| found);
         Ok(Self {
             subject: inner.subject().to_string(),
             issuer: inner.issuer().to_string(),
             not_before: timestamp(inner.validity().not_before),
             not_after: timestamp(inner.validity().not_after),
-            is_ca: constraints.is_some_and(|(_, constraints)| constraints.ca),
+            is_ca: constraints.as_ref().is_some_and(|one| one.ca),
             public_key: PublicKey::from_spki_der(&spki.map_err(KeyMaterialError::PublicKey)?)?,
             sha256: Digest::of(der),
+            no_issuer,
+            path_length: constraints.and_then(|one| one.path_len_constraint),
+            names: [inner.subject(), inner.issuer()].map(ComparedName::of),
+            issuer_key_id: other.map(|id| id.as_bytes().to_vec()),
             subject_key_id: own.map(|(_, id)| id.0.as_bytes().to_vec()),
             signed: first_part(der).map_err(KeyMaterialError::NoCertificate)?,
             scheme: scheme(parsed.signature_algorithm()),
@@ -92,7 +122,32 @@ impl Certificate {
 
     /// Whether it names itself as its issuer.
     pub(crate) fn is_self_issued(&self) -> bool {
-        self.subject == self.issuer
+        self.is_named_as_issuer_of(self)
+    }
+
+    /// Whether it has the name that another one gives its issuer.
+    pub(crate) fn is_named_as_issuer_of(&self, other: &Self) -> bool {
+        self.names[0] == other.names[1]
+    }
+
+    /// Whether it says that another key than its own signed it.
+    pub(crate) fn is_by_another_key(&self) -> bool {
+        self.issuer_key_id.is_some() && self.issuer_key_id != self.subject_key_id
+    }
+
+    /// Why it may not sign certificates (basic constraints, key usage), if it may not.
+    pub(crate) fn why_no_issuer(&self) -> Option<&'static str> {
+        self.no_issuer
+    }
+
+    /// How many CAs may stand between it and the last certificate, those not counted that are their own issuers.
+    pub(crate) fn path_length(&self) -> Option<u8> {
+        self.path_length
+    }
+
+    /// Whether it is valid at a time.
+    pub(crate) fn is_valid_at(&self, time: Timestamp) -> bool {
+        self.not_before <= time && time <= self.not_after
     }
 
     /// Whether the key of another certificate signed this one.

@@ -15,7 +15,7 @@ use super::openssh::OpensshKey;
 use super::password::{self, Password};
 use super::{
     Certificate, Closed, KeyMaterialError, PemBlock, PemBlocks, PrivateKey, PublicKey, SignedNonce,
-    pkcs12,
+    old_pem, pkcs12,
 };
 
 /// How many keys of one file are looked at.
@@ -210,15 +210,30 @@ fn pem_key(block: &PemBlock<'_>, password: Option<&Password>) -> Key {
         _ => "another format",
     };
     if block.has_old_encryption() {
-        let method = "the old method of PEM (Proc-Type: 4,ENCRYPTED)".to_owned();
-        return Key::closed(format, Closed::Method(method));
+        return match old_pem::open(block, password) {
+            Ok(Ok(der)) => Key {
+                is_encrypted: true,
+                ..labelled(block, format, &der, password)
+            },
+            Ok(Err(why)) => Key::closed(format, why),
+            Err(error) => Key::damaged(format, error),
+        };
     }
-    let der = match block.decode() {
-        Ok(der) => der,
-        Err(error) => return Key::damaged(format, error),
-    };
+    match block.decode() {
+        Ok(der) => labelled(block, format, &der, password),
+        Err(error) => Key::damaged(format, error),
+    }
+}
+
+/// The key of a PEM block, as its label says.
+fn labelled(
+    block: &PemBlock<'_>,
+    format: &'static str,
+    der: &Zeroizing<Vec<u8>>,
+    password: Option<&Password>,
+) -> Key {
     match block.label {
-        b"OPENSSH PRIVATE KEY" => return openssh(&der, password),
+        b"OPENSSH PRIVATE KEY" => return openssh(der, password),
         b"DSA PRIVATE KEY" => return Key::unprovable(format, "DSA".to_owned()),
         _ if format == "another format" => {
             let label = String::from_utf8_lossy(&block.label[..block.label.len().min(64)]);
@@ -227,14 +242,14 @@ fn pem_key(block: &PemBlock<'_>, password: Option<&Password>) -> Key {
         }
         _ => {}
     }
-    if let Err(error) = whole(&der) {
+    if let Err(error) = whole(der) {
         return Key::damaged(format, error);
     }
     match block.label {
-        b"ENCRYPTED PRIVATE KEY" => encrypted(&der, password),
-        b"RSA PRIVATE KEY" => Key::plain(format, PrivateKey::from_pkcs1(&der)),
-        b"EC PRIVATE KEY" => Key::plain(format, PrivateKey::from_sec1(&der)),
-        _ => Key::plain(format, PrivateKey::from_pkcs8(&der)),
+        b"ENCRYPTED PRIVATE KEY" => encrypted(der, password),
+        b"RSA PRIVATE KEY" => Key::plain(format, PrivateKey::from_pkcs1(der)),
+        b"EC PRIVATE KEY" => Key::plain(format, PrivateKey::from_sec1(der)),
+        _ => Key::plain(format, PrivateKey::from_pkcs8(der)),
     }
 }
 

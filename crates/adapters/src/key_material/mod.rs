@@ -1,17 +1,19 @@
 //! Keys and certificates: what they are, and whether one belongs to the other.
 //!
-//! - [`look`] finds out what a file holds: [`pem`] blocks, keys in the clear or under a [`password`], of [`openssh`], in
-//!   [`pkcs12`], in a Java [`keystore`].
+//! - [`look`] finds out what a file holds: [`pem`] blocks, keys in the clear or under a [`password`], also as [`old_pem`] has it, of
+//!   [`openssh`], in [`pkcs12`], in a Java [`keystore`].
 //! - [`algorithm`] names what signs, [`private_key`] signs a nonce, [`public_key`] verifies, [`certificate`] says whose key it is and
-//!   who vouches for it.
+//!   who vouches for it, [`name`] whether two names are one.
 //!
 //! Bytes in, answers out: no files, no clock, no prompts. Bytes of private keys are wiped when they are dropped and appear in
-//! no error; only what the library for PKCS#12 makes of them while it reads is out of reach.
+//! no error; only what the libraries for PKCS#12 and for 3DES make of them while they read is out of reach.
 
 mod algorithm;
 mod certificate;
 mod keystore;
 mod look;
+mod name;
+mod old_pem;
 mod openssh;
 mod password;
 mod pem;
@@ -82,6 +84,9 @@ pub(crate) enum Closed {
     /// The encryption is none that is read here.
     #[error("it is encrypted with {0}, which is not opened here")]
     Method(String),
+    /// The same, in the old encryption of PEM.
+    #[error("it is encrypted with {0} as old PEM has it, which is not opened here")]
+    OldMethod(String),
     /// The file is in a form that is not read here.
     #[error("it is in a form that is not read here ({0})")]
     Unread(String),

@@ -84,7 +84,7 @@ pub(super) fn open_pkcs8(
 }
 
 /// Whether bytes are one value of DER, a sequence, and nothing else.
-fn is_sequence(der: &[u8]) -> bool {
+pub(super) fn is_sequence(der: &[u8]) -> bool {
     let whole = |der| {
         let mut reader = SliceReader::new(der)?;
         reader.tlv_bytes()?;

@@ -56,6 +56,19 @@ impl PemBlock<'_> {
         find(self.body, b"4,ENCRYPTED").is_some()
     }
 
+    /// The cipher and what follows it in the header that tells how the old encryption was done.
+    pub(crate) fn dek_info(&self) -> Option<(String, &[u8])> {
+        const NAME: &[u8] = b"DEK-Info:";
+        let line = &self.body[find(self.body, NAME)? + NAME.len()..];
+        let line = line.split(|byte| *byte == b'\n').next()?.trim_ascii();
+        let comma = line.iter().position(|byte| *byte == b',')?;
+        let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'-';
+        let name = &line[..comma];
+        let is_valid = (1..=32).contains(&comma) && name.iter().all(is_name);
+        let name = std::str::from_utf8(name).ok()?.to_owned();
+        is_valid.then_some((name, line[comma + 1..].trim_ascii()))
+    }
+
     /// What follows the headers.
     fn text(&self) -> &[u8] {
         let headers = self.body.contains(&b':');

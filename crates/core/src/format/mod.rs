@@ -57,6 +57,14 @@ pub enum FormatError {
         /// Which kind of object.
         what: &'static str,
     },
+    /// An identity might open it, but its plugin did not: its device is missing, its PIN was wrong.
+    #[error("cannot open {what}: {why}")]
+    IdentityRefused {
+        /// Which kind of object.
+        what: &'static str,
+        /// What the plugin says.
+        why: String,
+    },
     /// Sealing or opening an age file failed for another reason.
     #[error("cannot {operation} the age file")]
     Age {

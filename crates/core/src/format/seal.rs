@@ -67,14 +67,28 @@ impl EpochIdentity {
         Ok(sealed)
     }
 
-    /// Opens a sealed identity file with a recipient's identity.
+    /// Opens a sealed identity file with a recipient's identity; one that refuses keeps no other from being tried.
     pub fn open(sealed: &[u8], identities: &[BoxedIdentity]) -> Result<Self, FormatError> {
         const WHAT: &str = "epoch identity";
-        let identities = identities
-            .iter()
-            .map(|identity| &**identity as &dyn age::Identity);
+        let (mut opened, mut refused) = (None, None);
+        for identity in identities {
+            let identity = std::iter::once(&**identity as &dyn age::Identity);
+            match open(WHAT, sealed, identity) {
+                Err(FormatError::WrongIdentity { .. }) => {}
+                Err(error @ FormatError::IdentityRefused { .. }) => {
+                    refused.get_or_insert(error);
+                }
+                found => {
+                    opened = Some(found?);
+                    break;
+                }
+            }
+        }
+        let Some(opened) = opened else {
+            return Err(refused.unwrap_or(FormatError::WrongIdentity { what: WHAT }));
+        };
         let mut text = Zeroizing::new(String::new());
-        open(WHAT, sealed, identities)?
+        opened
             .take(super::limits::EPOCH_MAX as u64)
             .read_to_string(&mut text)
             .map_err(|error| FormatError::damaged(WHAT, error.to_string()))?;
@@ -130,7 +144,38 @@ fn open<'a, R: Read>(
     age::Decryptor::new(sealed)
         .map_err(sort)?
         .decrypt(identities)
-        .map_err(sort)
+        .map_err(|error| match refusal(&error) {
+            Some(why) => FormatError::IdentityRefused { what, why },
+            None => sort(error),
+        })
+}
+
+/// What a plugin says that does not open, or how it ended; `None` when `decrypt` failed for another reason.
+pub fn refusal(error: &age::DecryptError) -> Option<String> {
+    match error {
+        age::DecryptError::Plugin(_) => Some(plugin_says(&error.to_string())),
+        // The header was read before: this is the conversation with a plugin.
+        age::DecryptError::Io(error) => Some(plugin_ended(error)),
+        _ => None,
+    }
+}
+
+/// What a plugin says, in one line that does nothing to a terminal.
+pub fn plugin_says(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    // The age library marks where inserted text begins and ends, for scripts of both directions.
+    let is_mark = |c: &char| c.is_control() || ('\u{2066}'..='\u{2069}').contains(c);
+    let line = lines.join(" ");
+    line.chars().filter(|c| !is_mark(c)).collect()
+}
+
+/// How a plugin ended; the advice for its author that follows is left out.
+pub fn plugin_ended(error: &std::io::Error) -> String {
+    // Which of the two it is depends on how quickly it ended.
+    if error.kind() == std::io::ErrorKind::BrokenPipe {
+        return "the plugin unexpectedly died.".to_owned();
+    }
+    plugin_says(error.to_string().lines().next().unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -586,12 +586,12 @@ impl RepositoryError {
         }
     }
 
-    /// Ties a format error to the object it was found in; a wrong identity and a newer version stay what they are.
+    /// Ties a format error to the object it was found in; what is not the object's fault stays what it is.
     pub(crate) fn damaged(name: &ObjectName, source: FormatError) -> Self {
         match source {
-            FormatError::WrongIdentity { .. } | FormatError::NewerVersion { .. } => {
-                Self::Format(source)
-            }
+            FormatError::WrongIdentity { .. }
+            | FormatError::IdentityRefused { .. }
+            | FormatError::NewerVersion { .. } => Self::Format(source),
             source => Self::Damaged {
                 name: name.clone(),
                 source,

@@ -1,9 +1,13 @@
-//! Several streams that are open at the same time.
+//! When streams are open: several at the same time, and none before its repository.
 
 use std::collections::BTreeMap;
+use std::sync::mpsc::{Sender, channel};
+use std::time::Duration;
 
+use strongroom_core::format::envelope::Status;
 use strongroom_core::format::manifest::StreamKind;
 use strongroom_core::source::{Capture, CaptureError, Chunking, Entry, Inspection, Sink, Source};
+use strongroom_testkit::fault_storage::Fault;
 
 use crate::world::{World, lines};
 
@@ -66,9 +70,63 @@ impl Source for Interleaved {
 #[test]
 fn a_stream_stays_open_while_the_queue_is_emptied() {
     let mut world = World::new();
-    world.source = Some(|| Box::new(Interleaved));
+    world.source = Some(Box::new(|| Box::new(Interleaved)));
     for _ in 0..2 {
         let report = world.must_backup();
         assert_eq!(world.damage(&report.label), Vec::<String>::new());
     }
+}
+
+/// Says when its capture begins.
+struct Announced(Sender<()>);
+
+impl Source for Announced {
+    fn kind(&self) -> &'static str {
+        "memory"
+    }
+
+    fn settings(&self) -> serde_json::Value {
+        serde_json::json!({})
+    }
+
+    fn inspect(&self) -> Result<Inspection, CaptureError> {
+        Ok(Inspection::default())
+    }
+
+    fn capture(&self, sink: &dyn Sink) -> Result<Capture, CaptureError> {
+        // Whoever waited for it may be gone.
+        let _ = self.0.send(());
+        let mut stream = sink.begin(Chunking::Lines)?;
+        stream.write(&lines(0, 1000))?;
+        stream.finish(entry(StreamKind::Dump, "/db/one".to_owned()))?;
+        Ok(Capture::default())
+    }
+}
+
+#[test]
+fn the_first_capture_begins_before_its_repository_is_open() {
+    let mut world = World::new();
+    let (sender, begun) = channel();
+    world.source = Some(Box::new(move || Box::new(Announced(sender.clone()))));
+    world.storage.on_delay(move |_| {
+        let waited = begun.recv_timeout(Duration::from_mins(1));
+        waited.expect("the capture begins meanwhile");
+    });
+    world
+        .storage
+        .fault_at(None, world.storage.calls(), Fault::Delay);
+    let report = world.must_backup();
+    assert_eq!(world.damage(&report.label), Vec::<String>::new());
+}
+
+#[test]
+fn a_repository_that_does_not_open_takes_nothing_and_is_told() {
+    let world = World::new();
+    world.must_backup();
+    world
+        .storage
+        .fault_at(None, world.storage.calls(), Fault::Fail);
+    let error = world.backup().expect_err("it is the only one");
+    assert!(error.to_string().contains("repository \"all\""), "{error}");
+    assert_eq!(world.must_backup().status, Status::Complete);
 }

@@ -57,7 +57,7 @@ pub(crate) struct World {
     /// The token of the fifth asset, which is captured once it has an object.
     pub(crate) keys: MemoryToken,
     /// Captures the fourth asset in its place.
-    pub(crate) source: Option<fn() -> Box<dyn Source>>,
+    pub(crate) source: Option<Box<dyn Fn() -> Box<dyn Source> + Send + Sync>>,
     pub(crate) options: LoadOptions,
     /// The name of the copy that is read in the place of the repository.
     pub(crate) copy: Option<String>,
@@ -176,7 +176,7 @@ impl World {
             let source = FilesSource::new(FilesSettings::new(vec![path], class));
             (name.to_owned(), Box::new(source) as Box<dyn Source>)
         };
-        let databases: Box<dyn Source> = match self.source {
+        let databases: Box<dyn Source> = match &self.source {
             Some(make) => make(),
             None => Box::new(self.server.clone()),
         };

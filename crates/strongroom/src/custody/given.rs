@@ -9,11 +9,11 @@ use age::{DecryptError, Decryptor};
 use strongroom_core::custody::{
     ShareError, ShareText, WORDS, is_share_text, parse_share, read_word,
 };
-use strongroom_core::format::seal::BoxedIdentity;
+use strongroom_core::format::seal::{BoxedIdentity, refusal};
 use zeroize::Zeroizing;
 
 use super::unreadable;
-use crate::failure::{Exit, Failure, io};
+use crate::failure::{Exit, Failure, PLUGIN_HINT, io};
 use crate::identity::ask;
 
 /// The longest file that is read as a share, sealed or not.
@@ -46,36 +46,51 @@ pub(crate) fn read_file(path: &Path, identities: &[BoxedIdentity]) -> Result<Sha
     parse_share(text).map_err(|error| unreadable(&origin, &error))
 }
 
+/// Opens a sealed share with one of the identities; a plugin that refuses keeps no other from being tried.
 fn open(
     origin: &str,
     sealed: &[u8],
     identities: &[BoxedIdentity],
 ) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    let failed = |error: DecryptError| {
+    let damaged = |error: DecryptError| {
         let message = format!("{origin}: cannot open the sealed share: {error}");
-        match error {
-            DecryptError::NoMatchingKeys | DecryptError::KeyDecryptionFailed => Failure::new(
-                Exit::WrongIdentity,
-                "wrong-identity",
-                format!("{origin}: none of the identities given opens this sealed share"),
-            )
-            .hint("Give the identity of the custodian it was sealed to: --identity FILE."),
-            _ => Failure::new(Exit::Failed, "share", message)
-                .hint("The file is cut or changed. Take another copy of it."),
-        }
+        Failure::new(Exit::Failed, "share", message)
+            .hint("The file is cut or changed. Take another copy of it.")
     };
-    if identities.is_empty() {
-        return Err(failed(DecryptError::NoMatchingKeys));
+    let mut refused = None;
+    for identity in identities {
+        let decryptor = Decryptor::new(ArmoredReader::new(sealed)).map_err(damaged)?;
+        let identity = std::iter::once(&**identity as &dyn age::Identity);
+        let mut reader = match decryptor.decrypt(identity) {
+            Ok(reader) => reader,
+            Err(DecryptError::NoMatchingKeys | DecryptError::KeyDecryptionFailed) => continue,
+            Err(error) => {
+                let Some(why) = refusal(&error) else {
+                    return Err(damaged(error));
+                };
+                refused.get_or_insert(why);
+                continue;
+            }
+        };
+        // The content is shorter than what it was sealed in: the allocation never moves.
+        let mut content = Zeroizing::new(Vec::with_capacity(sealed.len() + 1));
+        reader
+            .read_to_end(&mut content)
+            .map_err(|error| damaged(DecryptError::Io(error)))?;
+        return Ok(content);
     }
-    let decryptor = Decryptor::new(ArmoredReader::new(sealed)).map_err(failed)?;
-    let identities = identities.iter().map(|one| &**one as &dyn age::Identity);
-    let mut reader = decryptor.decrypt(identities).map_err(failed)?;
-    // The content is shorter than what it was sealed in: the allocation never moves.
-    let mut content = Zeroizing::new(Vec::with_capacity(sealed.len() + 1));
-    reader
-        .read_to_end(&mut content)
-        .map_err(|error| failed(DecryptError::Io(error)))?;
-    Ok(content)
+    Err(match refused {
+        Some(why) => {
+            let message = format!("{origin}: this sealed share was not opened: {why}");
+            Failure::new(Exit::WrongIdentity, "plugin", message).hint(PLUGIN_HINT)
+        }
+        None => Failure::new(
+            Exit::WrongIdentity,
+            "wrong-identity",
+            format!("{origin}: none of the identities given opens this sealed share"),
+        )
+        .hint("Give the identity of the custodian it was sealed to: --identity FILE."),
+    })
 }
 
 /// Asks for a share at the terminal, where it is not shown: the line, or the words over as many lines as it takes.

@@ -161,7 +161,9 @@ impl IdentityError {
             Self::TooMuchWork { .. } => {
                 "Open it with `age -d` on a larger machine, and seal it again with a smaller work factor."
             }
-            Self::PluginMissing { .. } => "Install the plugin so that it is in the PATH.",
+            Self::PluginMissing { .. } => {
+                "Install the plugin so that it is in the PATH of this command (sudo sets another), or leave that identity out where the others are enough."
+            }
             Self::NoTerminal { .. } => {
                 "Pass --passphrase-file, or set STRONGROOM_PASSPHRASE_FILE to the path of a file."
             }

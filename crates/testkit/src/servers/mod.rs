@@ -2,6 +2,7 @@
 //!
 //! - [`minio`]: S3, built from its Go module.
 //! - [`clouds`]: emulators of Google Cloud Storage and Azure.
+//! - [`plugin`]: a plugin of age, which is no server but built like one.
 //! - [`softhsm`]: PKCS#11 tokens of SoftHSM2.
 //! - [`sshd`], a private OpenSSH server.
 
@@ -12,6 +13,7 @@
 
 pub mod clouds;
 pub mod minio;
+pub mod plugin;
 pub mod sas;
 pub mod softhsm;
 pub mod sshd;
@@ -51,8 +53,12 @@ fn workshop(name: &str) -> (PathBuf, File) {
 ///
 /// Panics with what Go says when it cannot be built: that is a fault and no reason to skip a test.
 fn go_build(name: &str) -> Result<PathBuf, String> {
+    Ok(go_build_packages(name, &["."])?.join(name))
+}
+
+/// The same for several programs of the module; the directory that they are in.
+fn go_build_packages(name: &str, packages: &[&str]) -> Result<PathBuf, String> {
     let (directory, _lock) = workshop(name);
-    let program = directory.join(name);
     let output = Command::new("go")
         .args([
             "build",
@@ -61,8 +67,8 @@ fn go_build(name: &str) -> Result<PathBuf, String> {
             "-ldflags=-s -w",
             "-o",
         ])
-        .arg(&program)
-        .arg(".")
+        .arg(directory.join(""))
+        .args(packages)
         .current_dir(sources(name))
         .output()
         .map_err(|error| format!("go is not installed: {error}"))?;
@@ -71,5 +77,5 @@ fn go_build(name: &str) -> Result<PathBuf, String> {
         "go cannot build tests/servers/{name}: {}",
         String::from_utf8_lossy(&output.stderr)
     );
-    Ok(program)
+    Ok(directory)
 }

@@ -12,11 +12,12 @@ use crate::key_material::{Closed, Key, Password, State, look};
 /// Set by `./test` to the directory of the corpus.
 const VECTORS: &str = "STRONGROOM_VECTORS";
 /// The passwords of the corpus; no file opens with two of them.
-const PASSWORDS: [&str; 8] = [
+const PASSWORDS: [&str; 9] = [
     "password",
     "foobar",
     "baz",
     "123456",
+    "a123456",
     "cryptography",
     "hunter42",
     "PolarSSLTest",

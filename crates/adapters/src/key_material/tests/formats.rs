@@ -1,4 +1,7 @@
 //! Formats, passwords, and what is wrong with a file.
+#![expect(clippy::disallowed_methods, reason = "openssl makes keys")]
+
+use std::process::{Command, Stdio};
 
 use p12_keystore::{KeyStore, KeyStoreEntry, PrivateKeyChain};
 use pkcs8::EncryptedPrivateKeyInfoOwned;
@@ -129,6 +132,59 @@ fn encrypted_keys_open_with_their_password_only() {
     assert_eq!(closed(&costly), &Closed::Costly);
 }
 
+/// A block in the old encryption of PEM.
+fn old_block(kind: &str, info: &str, body: &str) -> String {
+    format!(
+        "-----BEGIN {kind} PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n{info}\n{body}\n-----END {kind} PRIVATE KEY-----\n"
+    )
+}
+
+/// Gives a program of OpenSSL something to read; what it writes.
+fn openssl(arguments: &[&str], input: &[u8]) -> Vec<u8> {
+    use std::io::Write as _;
+    let mut child = Command::new("openssl")
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("openssl starts");
+    let mut stdin = child.stdin.take().expect("piped");
+    stdin.write_all(input).expect("it reads");
+    drop(stdin);
+    let output = child.wait_with_output().expect("it ends");
+    assert!(output.status.success(), "{arguments:?}");
+    output.stdout
+}
+
+#[test]
+fn the_old_encryption_of_pem_opens_as_openssl_made_it() {
+    let rsa = KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).expect("a key");
+    let ec = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).expect("a key");
+    for (key, program, format) in [(&rsa, "rsa", "PKCS#1"), (&ec, "ec", "SEC 1")] {
+        let plain = only_key(key.serialize_pem().as_bytes(), None);
+        for cipher in ["-aes128", "-aes192", "-aes256", "-des3"] {
+            let mut arguments = vec![program, cipher, "-passout", "pass:correct horse"];
+            // Without it, OpenSSL 3 writes PKCS#8.
+            arguments.extend((program == "rsa").then_some("-traditional"));
+            let file = openssl(&arguments, key.serialize_pem().as_bytes());
+            assert!(find(&file, b"DEK-Info: ").is_some(), "{cipher}");
+            let unix = String::from_utf8(file).expect("text");
+            for text in [unix.replace('\n', "\r\n"), unix] {
+                let opened = only_key(text.as_bytes(), Some(&password("correct horse")));
+                assert!(is_signed(&opened) && opened.is_encrypted, "{cipher}");
+                assert_eq!((opened.format, &opened.public), (format, &plain.public));
+                let bytes = text.as_bytes();
+                assert_eq!(closed(&only_key(bytes, None)), &Closed::NoPassword);
+                for word in ["battery staple", ""] {
+                    let other = only_key(bytes, Some(&password(word)));
+                    assert_eq!(closed(&other), &Closed::WrongPassword, "{cipher}");
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn pkcs12_gives_keys_and_certificates() {
     for word in ["correct horse", "pässword"] {
@@ -205,9 +261,39 @@ fn damage_is_told_from_what_is_only_unknown() {
     let foreign = only_key(&pem("TSS2 PRIVATE KEY", &key), None);
     assert!(matches!(foreign.state, State::Unprovable));
     assert_eq!(foreign.algorithm.as_deref(), Some("\"TSS2 PRIVATE KEY\""));
-    let old = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\nAAAA\n-----END RSA PRIVATE KEY-----\n";
-    let old = only_key(old.as_bytes(), Some(&password("p")));
-    assert!(matches!(closed(&old), Closed::Method(_)));
+    let iv = "00112233445566778899AABBCCDDEEFF";
+    for (info, body, error) in [
+        ("", "AAAA", KeyMaterialError::Pem),
+        ("DEK-Info: AES-256-CBC\n", "AAAA", KeyMaterialError::Pem),
+        ("DEK-Info: AES-256-CBC,00\n", "AAAA", KeyMaterialError::Pem),
+        (
+            "DEK-Info: AES-256-CBC,\u{e9}\n",
+            "AAAA",
+            KeyMaterialError::Pem,
+        ),
+        (
+            &format!("DEK-Info: DES-EDE3-CBC,{iv}\n"),
+            "AAAA",
+            KeyMaterialError::Pem,
+        ),
+        (
+            &format!("DEK-Info: AES-256-CBC,{iv}\n"),
+            "AAAA",
+            KeyMaterialError::Truncated,
+        ),
+        (
+            &format!("DEK-Info: AES-256-CBC,{iv}\n"),
+            "!",
+            KeyMaterialError::Pem,
+        ),
+    ] {
+        let old = old_block("RSA", info, body);
+        assert_eq!(damaged(old.as_bytes()), error, "{info}");
+    }
+    let camellia = old_block("RSA", &format!("DEK-Info: CAMELLIA-256-CBC,{iv}\n"), "AAAA");
+    let camellia = only_key(camellia.as_bytes(), Some(&password("p")));
+    let method = Closed::OldMethod("CAMELLIA-256-CBC".into());
+    assert_eq!(closed(&camellia), &method);
 }
 
 /// `PrivateKeyInfo` with an algorithm of which nothing is known but its identifier.
@@ -261,6 +347,12 @@ proptest! {
         let password = password("p");
         look(&bytes, Some(&password));
         look(&pem("OPENSSH PRIVATE KEY", &bytes), Some(&password));
+        for info in ["AES-192-CBC,00112233445566778899AABBCCDDEEFF", "DES-EDE3-CBC,0011223344556677"] {
+            let block = pem("EC PRIVATE KEY", &bytes);
+            let headers = format!("KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: {info}\n\n");
+            let block = String::from_utf8(block).expect("text").replacen("KEY-----\n", &headers, 1);
+            look(block.as_bytes(), Some(&password));
+        }
         look(&[b"\xfe\xed\xfe\xed".as_slice(), &bytes].concat(), None);
     }
 

@@ -379,6 +379,9 @@ impl KeyProof {
                         (Closed::NoPassword, None) => {
                             "; name the file with its password as `key_password_file`, or write key_password = \"ask\"".to_owned()
                         }
+                        (Closed::OldMethod(_), _) => {
+                            "; `openssl pkcs8 -topk8` makes of it one that is opened here".to_owned()
+                        }
                         _ => String::new(),
                     };
                     verdict.notes.push(format!(

@@ -28,7 +28,17 @@ pub(crate) struct CombineArgs {
 
 pub(crate) fn run(args: &CombineArgs, around: &Surroundings) -> Result<Exit, Failure> {
     let text = match &args.share {
-        Some(path) => read_file(path, &around.custodian_identities(&args.identity)?)?,
+        Some(path) => {
+            let identities = around
+                .custodian_identities(&args.identity)
+                .map_err(|failure| {
+                    failure.context(format_args!(
+                        "{}: this share was not opened",
+                        path.display()
+                    ))
+                })?;
+            read_file(path, &identities)?
+        }
         None => typed("your share")?,
     };
     let said = give(&args.socket, args.listener, &text)?;

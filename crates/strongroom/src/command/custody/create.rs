@@ -8,13 +8,13 @@ use clap::Args;
 use serde_json::json;
 use strongroom_core::clock::{Clock as _, whole_seconds};
 use strongroom_core::custody::{CUSTODIANS_MAX, CustodyError, CustodyRecord, Dealt, Share, deal};
-use strongroom_core::format::seal::BoxedRecipient;
+use strongroom_core::format::seal::{BoxedRecipient, plugin_ended, plugin_says};
 use strongroom_core::format::writer_key::WriterKey;
 use strongroom_core::private_file;
 
 use super::session_if_any;
 use crate::command::backup::TOOL;
-use crate::config::{is_valid_name, parse_recipient};
+use crate::config::{RecipientError, is_valid_name, parse_recipient};
 use crate::custody::{Records, paper_sheet};
 use crate::failure::{Exit, Failure, io};
 use crate::session::Surroundings;
@@ -80,7 +80,12 @@ pub(crate) fn run(args: &CreateArgs, around: &Surroundings) -> Result<Exit, Fail
         for (holder, share) in holders.iter().zip(&dealt.shares) {
             let stem = stem(&holder.name);
             let files = match &holder.recipient {
-                Some((_, recipient)) => vec![seal(share, &record, &**recipient, &stem)?],
+                Some((_, recipient)) => {
+                    let sealed = seal(share, &record, &**recipient, &stem);
+                    vec![sealed.map_err(|failure| {
+                        failure.context(format_args!("custodian {}", holder.name))
+                    })?]
+                }
                 None => paper_sheet(share, &record).write(&stem)?.to_vec(),
             };
             written.push((holder.name.clone(), files));
@@ -109,8 +114,7 @@ fn holders(args: &CreateArgs) -> Result<Vec<Holder>, Failure> {
                 .hint("For a share on paper: --paper NAME."));
         };
         let recipient = recipient.trim();
-        let sealed = parse_recipient(recipient)
-            .map_err(|error| Failure::from(error).context(format_args!("custodian {name}")))?;
+        let sealed = parse_recipient(recipient).map_err(|error| unusable(error, name))?;
         holders.push(Holder {
             name: name.to_owned(),
             recipient: Some((recipient.to_owned(), sealed)),
@@ -146,6 +150,16 @@ fn holders(args: &CreateArgs) -> Result<Vec<Holder>, Failure> {
         }
     }
     Ok(holders)
+}
+
+fn unusable(error: RecipientError, name: &str) -> Failure {
+    let is_missing = matches!(error, RecipientError::PluginMissing { .. });
+    let failure = Failure::from(error).context(format_args!("custodian {name}"));
+    if is_missing {
+        failure.hint("Install the plugin on this machine, in the PATH of this command. Sealing needs the program, not the custodian's device.")
+    } else {
+        failure
+    }
 }
 
 fn check_threshold(args: &CreateArgs, count: usize) -> Result<(), Failure> {
@@ -211,7 +225,13 @@ fn seal(
         Failure::new(Exit::Failed, "seal", message)
     };
     let recipients = std::iter::once(recipient as &dyn age::Recipient);
-    let encryptor = age::Encryptor::with_recipients(recipients).map_err(|error| failed(&error))?;
+    let encryptor = age::Encryptor::with_recipients(recipients).map_err(|error| {
+        let why = match &error {
+            age::EncryptError::Io(error) => plugin_ended(error),
+            error => plugin_says(&error.to_string()),
+        };
+        failed(&why).hint("The recipient, or its plugin, does not take the share. Nothing was made; see to it and try again.")
+    })?;
     let sealed = ArmoredWriter::wrap_output(Vec::new(), Format::AsciiArmor)
         .and_then(|armor| encryptor.wrap_output(armor))
         .and_then(|mut writer| {

@@ -53,7 +53,17 @@ pub(crate) fn run(args: &RehearseArgs, around: &Surroundings) -> Result<Exit, Fa
         );
     }
     let mut text = match &args.share {
-        Some(path) => read_file(path, &around.custodian_identities(&args.identity)?)?,
+        Some(path) => {
+            let identities = around
+                .custodian_identities(&args.identity)
+                .map_err(|failure| {
+                    failure.context(format_args!(
+                        "{}: this share was not opened",
+                        path.display()
+                    ))
+                })?;
+            read_file(path, &identities)?
+        }
         None => typed("your share")?,
     };
     if let Some(name) = &args.custodian {

@@ -1,6 +1,7 @@
 //! An identity in the hands of custodians of several kinds: the ceremony that all of these tests begin with.
 
 mod bad_input;
+mod plugin;
 mod rehearse;
 mod restore;
 mod rotate;

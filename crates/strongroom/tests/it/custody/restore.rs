@@ -1,7 +1,7 @@
 //! A quorum opens backups: two of five shares are lost, shares come over a socket.
 
 use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use super::{Ceremony, create};
 use crate::fixture::{must, write};
@@ -110,13 +110,23 @@ fn two_of_five_are_lost_and_the_key_comes_back() {
 }
 
 /// A command that waits at a socket.
-struct Waiting {
-    child: Child,
+pub(super) struct Waiting {
+    pub(super) child: Child,
     lines: BufReader<std::process::ChildStderr>,
 }
 
 impl Waiting {
-    fn until(&mut self, text: &str) -> String {
+    pub(super) fn start(mut command: Command) -> Self {
+        let mut child = command
+            .stderr(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("starts");
+        let lines = BufReader::new(child.stderr.take().expect("piped"));
+        Self { child, lines }
+    }
+
+    pub(super) fn until(&mut self, text: &str) -> String {
         let mut heard = String::new();
         while !heard.contains(text) {
             let read = self.lines.read_line(&mut heard).expect("reads");
@@ -135,7 +145,7 @@ fn shares_come_from_several_processes_and_wrong_ones_do_not_end_the_wait() {
     ceremony.learn("other", "other");
     let socket = host.text("quorum");
     let out = host.text("back");
-    let mut command = host.command(&[
+    let command = host.command(&[
         "restore",
         "latest",
         "ca-key",
@@ -145,13 +155,7 @@ fn shares_come_from_several_processes_and_wrong_ones_do_not_end_the_wait() {
         "--quorum-socket",
         &socket,
     ]);
-    let mut child = command
-        .stderr(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn()
-        .expect("starts");
-    let lines = BufReader::new(child.stderr.take().expect("piped"));
-    let mut waiting = Waiting { child, lines };
+    let mut waiting = Waiting::start(command);
     let first = waiting.until("Waiting for shares");
     assert!(
         first.contains("any 3 of security-officer, operations, deputy, bank-safe, notary"),
@@ -218,7 +222,7 @@ fn an_interrupt_ends_the_wait_and_takes_the_socket_away() {
     let socket = host.text("quorum");
     // A socket that a killed command left does not stand in the way.
     drop(std::os::unix::net::UnixListener::bind(&socket).expect("binds"));
-    let mut command = host.command(&[
+    let command = host.command(&[
         "export",
         "latest",
         "--out",
@@ -226,13 +230,7 @@ fn an_interrupt_ends_the_wait_and_takes_the_socket_away() {
         "--quorum-socket",
         &socket,
     ]);
-    let mut child = command
-        .stderr(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn()
-        .expect("starts");
-    let lines = BufReader::new(child.stderr.take().expect("piped"));
-    let mut waiting = Waiting { child, lines };
+    let mut waiting = Waiting::start(command);
     waiting.until("Waiting for shares");
     must("kill", &["-INT", &waiting.child.id().to_string()]);
     assert_eq!(waiting.child.wait().expect("ends").code(), Some(130));

@@ -137,13 +137,21 @@ fn encrypted_keys_are_noted_and_not_proved() {
     let (_, certificate) = pair(&rcgen::PKCS_ED25519);
     for key in [
         "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMBMwDQYJKoZIhvcNAQUNMAAEAgAA\n-----END ENCRYPTED PRIVATE KEY-----\n",
-        "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\nAAAA\n-----END RSA PRIVATE KEY-----\n",
+        "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: DES-EDE3-CBC,0011223344556677\n\nAAAAAAAAAAA=\n-----END RSA PRIVATE KEY-----\n",
+        "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: SEED-CBC,00112233445566778899AABBCCDDEEFF\n\nAAAA\n-----END RSA PRIVATE KEY-----\n",
     ] {
         let verdict = prove(&[("/ca.key", key), ("/ca.pem", &certificate)]);
         assert_eq!((verdict.problems.len(), verdict.notes.len()), (0, 1));
         assert_eq!(key_facts(&verdict)["proved"], false);
         let reason = key_facts(&verdict)["reason"].to_string();
-        assert!(reason.contains("it is encrypted"), "{reason}");
+        assert!(reason.contains("is encrypted"), "{reason}");
+        let is_convertible = key.contains("SEED");
+        let note = &verdict.notes[0];
+        assert_eq!(
+            note.contains("`openssl pkcs8 -topk8`"),
+            is_convertible,
+            "{note}"
+        );
     }
 }
 
@@ -278,6 +286,30 @@ fn a_chain_that_does_not_build_is_noted() {
             Some(wanted) => assert!(verdict.notes[0].contains(wanted), "{:?}", verdict.notes),
         }
     }
+}
+
+#[test]
+fn of_a_ca_that_was_renewed_the_certificate_that_is_valid_counts() {
+    let key = KeyPair::generate().expect("a key");
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, "Root");
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let [old, new] = [2025, 2040].map(|year| {
+        params.not_before = rcgen::date_time_ymd(year - 15, 1, 1);
+        params.not_after = rcgen::date_time_ymd(year, 1, 1);
+        params.self_signed(&key).expect("a certificate").pem()
+    });
+    let own = KeyPair::generate().expect("a key");
+    let issuer = rcgen::Issuer::from_params(&params, &key);
+    let certificate = CertificateParams::new(vec!["ca.example".into()])
+        .and_then(|params| params.signed_by(&own, &issuer))
+        .expect("a certificate")
+        .pem();
+    let key = own.serialize_pem();
+    let noted = |chain: &str| prove(&[("/ca.key", &key), ("/ca.pem", chain)]).notes;
+    assert_eq!(noted(&[&*certificate, &old, &new].concat()), [""; 0]);
+    let expired = noted(&[certificate, old].concat());
+    assert!(expired[0].contains("expired on 2025-01-01"), "{expired:?}");
 }
 
 #[test]
