@@ -2,6 +2,18 @@
 
 use super::*;
 
+/// What is found in a file of this name: ids and lines.
+fn scan_named(name: &str, bytes: impl AsRef<[u8]>) -> Vec<(&'static str, Option<u64>)> {
+    let mut scanner = Scanner::default();
+    scanner.begin(name.as_bytes());
+    // In pieces, as files come.
+    for piece in bytes.as_ref().chunks(7) {
+        scanner.write(piece);
+    }
+    let found = scanner.finish().found.into_iter();
+    found.map(|found| (found.rule.id, found.line)).collect()
+}
+
 /// What is found in a text: ids and lines.
 fn scan(bytes: impl AsRef<[u8]>) -> Vec<(&'static str, Option<u64>)> {
     scan_in_pieces(bytes.as_ref(), usize::MAX)
@@ -9,7 +21,7 @@ fn scan(bytes: impl AsRef<[u8]>) -> Vec<(&'static str, Option<u64>)> {
 
 fn scan_in_pieces(bytes: &[u8], size: usize) -> Vec<(&'static str, Option<u64>)> {
     let mut scanner = Scanner::default();
-    scanner.begin();
+    scanner.begin(b"");
     for piece in bytes.chunks(size.min(bytes.len()).max(1)) {
         scanner.write(piece);
     }
@@ -454,7 +466,8 @@ fn every_rule_finds_and_lets_pass() {
     }
     let mut tried: Vec<_> = cases.iter().map(|(id, ..)| *id).collect();
     // They have tests of their own, below.
-    tried.extend(["private-key-der", "keystore", "keytab"]);
+    tried.extend(["private-key-der", "keystore", "keytab", "keepass"]);
+    tried.extend(["unseal-file", "pgpass", "netrc", "mysql-login"]);
     tried.sort_unstable();
     let mut ids: Vec<_> = RULES.iter().map(|rule| rule.id).collect();
     ids.sort_unstable();
@@ -493,6 +506,173 @@ fn files_that_are_keys_are_told_by_their_beginning() {
     let keytab = [&[5, 2, 0, 0, 0, 60, 0, 2][..], &[7; 58]].concat();
     assert_eq!(scan(&keytab), [("keytab", None)]);
     assert_eq!(scan(&keytab[..40]), []);
+}
+
+#[test]
+fn files_that_are_called_for_secrets_are_told_where_they_hold_one() {
+    let (r24, r43) = (random(24), random(43));
+    let hex = "5f0e9c1a7b2d4836".repeat(4);
+    let mysql = [&[0; 4][..], &[7; 20], &[16, 0, 0, 0], &[9; 16]].concat();
+    let hits: Vec<(&str, Vec<u8>, (&str, Option<u64>))> = vec![
+        (
+            ".pgpass",
+            b"# the CA\n*:*:ca:ca:opensesame\n".into(),
+            ("pgpass", Some(2)),
+        ),
+        (
+            "ca.pgpass",
+            b"db\\:1:5432:ca:a\\:b:s\\:x:y".into(),
+            ("pgpass", Some(1)),
+        ),
+        (
+            ".netrc",
+            b"machine a login b password hunter22\n".into(),
+            ("netrc", Some(1)),
+        ),
+        (
+            "_netrc",
+            b"default\n  login password\n  password\n  \"open sesame\"\n".into(),
+            ("netrc", Some(3)),
+        ),
+        (
+            ".netrc",
+            b"machine a login ftp password me@b\nmachine c login d password hunter22".into(),
+            ("netrc", Some(2)),
+        ),
+        (".mylogin.cnf", mysql.clone(), ("mysql-login", None)),
+        (
+            "unseal.sh",
+            format!("#!/bin/sh\nbao operator unseal {r43}=\n").into(),
+            ("unseal-file", Some(2)),
+        ),
+        (
+            "vault.key",
+            format!("{hex}\n").into(),
+            ("unseal-file", Some(1)),
+        ),
+        (
+            "vault-unseal-1",
+            format!("{r43}=").into(),
+            ("unseal-file", Some(1)),
+        ),
+        (
+            "unseal.env",
+            format!("A=b\nKEY_1='{r43}='\n").into(),
+            ("unseal-file", Some(2)),
+        ),
+        (
+            "recovery-keys.txt",
+            format!("1: {hex}\n").into(),
+            ("unseal-file", Some(1)),
+        ),
+        // Files of one value.
+        (
+            ".vault-token",
+            format!("s.{r24}\n").into(),
+            ("token", Some(1)),
+        ),
+        (
+            ".vault-token",
+            b"3f2a91bc-77d1-4c02-9d3e-0b6a5f1e8c44".into(),
+            ("token", Some(1)),
+        ),
+        (
+            "secret-id",
+            b"3f2a91bc-77d1-4c02-9d3e-0b6a5f1e8c44\n".into(),
+            ("token", Some(1)),
+        ),
+        ("hsm.pin", b"493028\n".into(), ("pin", Some(1))),
+        ("pin", b"493028".into(), ("pin", Some(1))),
+        ("ca.pass", b"opensesame\n".into(), ("password", Some(1))),
+        (
+            "db_password",
+            b"correct horse battery staple\n".into(),
+            ("password", Some(1)),
+        ),
+        ("password.txt", b"opensesame".into(), ("password", Some(1))),
+        ("hmac.key", r43.clone().into(), ("symmetric-key", Some(1))),
+        (
+            "webhook-secret",
+            format!("{r24}\n").into(),
+            ("secret", Some(1)),
+        ),
+        // The rules for content come first, whatever the name.
+        (
+            ".git-credentials",
+            b"https://ca:opensesame@git.example\n".into(),
+            ("url-password", Some(1)),
+        ),
+        (
+            ".my.cnf",
+            b"[client]\nuser = ca\npassword = opensesame\n".into(),
+            ("password", Some(3)),
+        ),
+        (
+            "init.json",
+            format!("{{\"unseal_keys_b64\": [\n \"{r43}=\"]}}").into(),
+            ("vault-unseal", Some(1)),
+        ),
+        (
+            "init.yaml",
+            format!("unseal_keys_b64:\n- {r43}=\n").into(),
+            ("vault-unseal", Some(1)),
+        ),
+        (
+            "db_password",
+            b"password = opensesame\n".into(),
+            ("password", Some(1)),
+        ),
+        (
+            "backup.kdbx",
+            b"\x03\xd9\xa2\x9a\x67\xfb\x4b\xb5\0\0".into(),
+            ("keepass", None),
+        ),
+    ];
+    for (name, content, wanted) in &hits {
+        let text = content.escape_ascii();
+        assert_eq!(scan_named(name, content), [*wanted], "{name}: {text}");
+    }
+    // Elsewhere the same is nothing, as far as it is told by the name.
+    for (name, content, (id, _)) in &hits {
+        let by_content = ["url-password", "vault-unseal", "keepass"].contains(id);
+        if !by_content && !content.starts_with(b"password") && *name != ".my.cnf" {
+            let text = content.escape_ascii();
+            assert_eq!(scan_named("notes", content), [], "{name}: {text}");
+        }
+    }
+    let misses: Vec<(&str, Vec<u8>)> = vec![
+        (".pgpass", b"".into()),
+        (".pgpass", b"# host:port:database:user:password\n".into()),
+        (".pgpass", b"db:5432:ca:ca:\ndb:5432:ca:ca:changeme\n".into()),
+        (".pgpass", b"db:5432:ca:ca\\:secret99\n".into()),
+        (".netrc", b"machine a login b\n# password hunter22\n".into()),
+        (".netrc", b"machine ftp.example login anonymous password me@example\n".into()),
+        (".netrc", b"machine a login b password ${PASSWORD}\n".into()),
+        (".mylogin.cnf", mysql[..24].into()),
+        ("vault-unseal.service", b"[Service]\nExecStart=/usr/local/libexec/vault/unseal --config /etc/vault.d/unseal2/ca.hcl\n".into()),
+        ("unseal.yaml", format!("image: vault@sha256:{hex}\nkey: ${{UNSEAL_KEY}}\n").into()),
+        ("vault.key", b"see the safe of the custodians\n".into()),
+        (".vault-token", b"\n".into()),
+        (".vault-token", b"/run/vault/token\n".into()),
+        ("hsm.pin", b"".into()),
+        ("hsm.pin", b"${HSM_PIN}\n".into()),
+        ("db_password", b"changeme\n".into()),
+        ("db_password", b"vault:secret/data/ca#password\n".into()),
+        ("common-password", b"password requisite pam_unix.so\nsession optional pam_x.so\n".into()),
+        ("password", b"Enter the password of the database here\n".into()),
+        ("password", b"$argon2id$v=19$m=65536,t=3,p=4$c2FsdA$aGFzaA\n".into()),
+        ("webhook-secret", b"webhook-certs-v2\n".into()),
+        ("pass.txt", b"echo 'I am a short test'\n".into()),
+        ("passwd", b"root:x:0:0:root:/root:/bin/sh\n".into()),
+        (".htpasswd", b"ca:$apr1$x7Kq0b1c$Zz8mEwQ2b1vN0pL4t6yR5.\n".into()),
+        ("public.key", format!("{r43}=\n").into()),
+        ("token", format!("{r43}\n").into()),
+        ("trusted.kdbx", b"not a database\n".into()),
+    ];
+    for (name, content) in &misses {
+        let text = content.escape_ascii();
+        assert_eq!(scan_named(name, content), [], "{name}: {text}");
+    }
 }
 
 #[test]
@@ -616,7 +796,7 @@ fn any_bytes_are_searched_and_alike_however_they_are_cut() {
 #[test]
 fn holes_and_long_lines_are_passed_over() {
     let mut scanner = Scanner::default();
-    scanner.begin();
+    scanner.begin(b"");
     scanner.write(b"one\n");
     scanner.hole(5 << 30);
     scanner.write(b"\npassword = \"hunter22\"\n");
@@ -627,7 +807,7 @@ fn holes_and_long_lines_are_passed_over() {
         .map(|found| (found.rule.id, found.line))
         .collect();
     assert_eq!(found, [], "it has zeros at its beginning, so it is no text");
-    scanner.begin();
+    scanner.begin(b"");
     scanner.write("x".repeat(HEAD).as_bytes());
     scanner.hole(5 << 30);
     scanner.write(b"\npassword = \"hunter22\"\n");
@@ -642,13 +822,13 @@ fn holes_and_long_lines_are_passed_over() {
 #[test]
 fn many_places_are_counted_and_one_line_once() {
     let mut scanner = Scanner::default();
-    scanner.begin();
+    scanner.begin(b"");
     for _ in 0..100 {
         scanner.write(b"password=hunter22 other_password=hunter23\n");
     }
     let report = scanner.finish();
     assert_eq!((report.found.len(), report.more), (FOUND_MAX, 80));
-    scanner.begin();
+    scanner.begin(b"");
     scanner.write(b"nothing\n");
     assert!(scanner.finish().is_empty(), "what was before is forgotten");
 }
@@ -685,7 +865,7 @@ fn no_text_hides_another() {
                     }
                 }
             }
-            How::Head(_) => {}
+            How::Head(_) | How::Name { .. } => {}
         }
     }
     assert!(
