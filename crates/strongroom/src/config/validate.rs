@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use strongroom_core::plan::backup::part_name;
 use strongroom_core::source::Class;
 
-use super::asset::{ParsedAsset, part_name};
+use super::asset::ParsedAsset;
 use super::error::Problems;
 use super::parse::{Parsed, is_valid_name};
 use super::recipient::RecipientKind;
