@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::{Value, json};
-use strongroom_core::format::manifest::StreamKind;
 use strongroom_core::source::token::{Token, TokenObject, TokenSeen, WantedObjects};
 use strongroom_core::source::{
     Capture, CaptureError, Chunking, Entry, Inspection, Proof, RestoredAsset, Restorer, Sink,
@@ -83,18 +82,7 @@ impl Source for MemoryToken {
         for (name, content) in &objects {
             let mut stream = sink.begin(Chunking::Content)?;
             stream.write(content)?;
-            stream.finish(Entry {
-                kind: StreamKind::Dump,
-                path: format!("/token/{name}").into(),
-                mode: 0o600,
-                uid: 0,
-                gid: 0,
-                user: None,
-                group: None,
-                mtime: (0, 0),
-                xattrs: BTreeMap::new(),
-                target: None,
-            })?;
+            stream.finish(Entry::dump(format!("/token/{name}"), 0))?;
         }
         Ok(Capture {
             facts: json!({ "objects": objects }),

@@ -1,7 +1,5 @@
 //! Several streams that are open at the same time.
 
-use std::collections::BTreeMap;
-
 use strongroom_core::format::manifest::StreamKind;
 use strongroom_core::source::{Capture, CaptureError, Chunking, Entry, Inspection, Sink, Source};
 
@@ -16,15 +14,8 @@ const OTHERS: usize = 30_000;
 fn entry(kind: StreamKind, path: String) -> Entry {
     Entry {
         kind,
-        path: path.into(),
         mode: 0o700,
-        uid: 0,
-        gid: 0,
-        user: None,
-        group: None,
-        mtime: (0, 0),
-        xattrs: BTreeMap::new(),
-        target: None,
+        ..Entry::dump(path, 0)
     }
 }
 

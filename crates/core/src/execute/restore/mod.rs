@@ -19,9 +19,10 @@ use std::path::{Path, PathBuf};
 use self::journal::{Journal, Phase};
 use super::{Event, Observer};
 use crate::cancel::{Cancel, Interrupted};
+use crate::format::manifest::{Asset, AssetResult};
 use crate::plan::restore::{RestorePlan, Target};
 use crate::repository::RepositoryError;
-use crate::repository::reader::BackupReader;
+use crate::repository::reader::{BackupReader, Item};
 use crate::source::server::{DatabaseServer, LoadOptions};
 use crate::source::token::Token;
 use crate::source::{CaptureError, Restorer};
@@ -374,4 +375,32 @@ pub fn sign_off(
     swap::delete_old(&mut journal, context, &mut report)?;
     journal.remove()?;
     Ok(report)
+}
+
+/// The backup that holds an asset, and what its manifest says of it.
+fn find_asset<'b, 'a>(
+    backups: &'b [BackupReader<'a>],
+    name: &str,
+) -> Result<(&'b BackupReader<'a>, Asset, AssetResult), RestoreError> {
+    for backup in backups {
+        let mut manifest = backup.manifest()?;
+        let mut current = None;
+        while let Some(item) = manifest
+            .next_item()
+            .map_err(|error| backup.manifest_error(error))?
+        {
+            match item {
+                Item::Asset(asset) => current = (asset.name == name).then_some(asset),
+                Item::Result(result) => {
+                    if let Some(asset) = current.take() {
+                        return Ok((backup, asset, result));
+                    }
+                }
+                Item::Stream(..) => {}
+            }
+        }
+    }
+    Err(RestoreError::NotInBackup {
+        asset: name.to_owned(),
+    })
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use zeroize::Zeroizing;
 
 use super::journal::Journal;
-use super::{RestoreContext, RestoreError, RestoreReport, spool};
+use super::{RestoreContext, RestoreError, RestoreReport, find_asset, spool};
 use crate::execute::Event;
 use crate::format::envelope::Status;
 use crate::format::manifest::StreamKind;
@@ -138,7 +138,8 @@ pub(super) fn put(
         if proof.failures.is_empty() {
             continue;
         }
-        if is_complete(wanted, backups)? {
+        let (_, _, captured) = find_asset(backups, &wanted.asset)?;
+        if captured.status == Status::Complete {
             return Err(RestoreError::NotProved {
                 asset: wanted.asset.clone(),
                 failures: proof.failures,
@@ -234,56 +235,32 @@ fn contents(
         let mut objects = wanted.objects.iter();
         objects.position(|object| !object.is_there && object.object.stream == path)
     };
-    for backup in backups {
-        let mut manifest = backup.manifest()?;
-        let mut in_asset = false;
-        while let Some(item) = manifest
-            .next_item()
-            .map_err(|error| backup.manifest_error(error))?
-        {
-            match item {
-                Item::Asset(asset) => in_asset = asset.name == wanted.asset,
-                Item::Stream(stream, runs) if in_asset && stream.kind == StreamKind::Dump => {
-                    let Some(number) = find(&stream.path) else {
-                        continue;
-                    };
-                    let object = &wanted.objects[number];
-                    let path = spool.join("object");
-                    let parts = (&stream, runs.as_slice(), manifest.packs());
-                    let spooled = spool::fetch(backup, parts, &path, context)?;
-                    // Allocated in one piece: a vector that grows would leave copies behind.
-                    let capacity = usize::try_from(object.size_bytes).unwrap_or_default();
-                    let mut content = Zeroizing::new(Vec::with_capacity(capacity));
-                    spooled.copy(&mut *content, context.cancel).map_err(failed(
-                        wanted,
-                        "read",
-                        &object.object.what,
-                    ))?;
-                    take(number, &content)?;
-                }
-                Item::Stream(..) | Item::Result(_) => {}
+    let (backup, ..) = find_asset(backups, &wanted.asset)?;
+    let mut manifest = backup.manifest()?;
+    let mut in_asset = false;
+    while let Some(item) = manifest
+        .next_item()
+        .map_err(|error| backup.manifest_error(error))?
+    {
+        match item {
+            Item::Asset(asset) => in_asset = asset.name == wanted.asset,
+            Item::Stream(stream, runs) if in_asset && stream.kind == StreamKind::Dump => {
+                let Some(number) = find(&stream.path) else {
+                    continue;
+                };
+                let object = &wanted.objects[number];
+                let path = spool.join("object");
+                let parts = (&stream, runs.as_slice(), manifest.packs());
+                let spooled = spool::fetch(backup, parts, &path, context)?;
+                // Allocated in one piece: a vector that grows would leave copies behind.
+                let capacity = usize::try_from(object.size_bytes).unwrap_or_default();
+                let mut content = Zeroizing::new(Vec::with_capacity(capacity));
+                let copied = spooled.copy(&mut *content, context.cancel);
+                copied.map_err(failed(wanted, "read", &object.object.what))?;
+                take(number, &content)?;
             }
+            Item::Stream(..) | Item::Result(_) => {}
         }
     }
     Ok(())
-}
-
-/// Whether the asset was captured whole.
-fn is_complete(wanted: &RestoreToken, backups: &[BackupReader<'_>]) -> Result<bool, RestoreError> {
-    for backup in backups {
-        let mut manifest = backup.manifest()?;
-        while let Some(item) = manifest
-            .next_item()
-            .map_err(|error| backup.manifest_error(error))?
-        {
-            if let Item::Result(result) = item
-                && result.name == wanted.asset
-            {
-                return Ok(result.status == Status::Complete);
-            }
-        }
-    }
-    Err(RestoreError::NotInBackup {
-        asset: wanted.asset.clone(),
-    })
 }
