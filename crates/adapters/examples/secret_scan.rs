@@ -16,7 +16,7 @@ fn main() -> std::io::Result<()> {
         let mut report = None;
         for _ in 0..TURNS {
             let begin = Instant::now();
-            scanner.begin();
+            scanner.begin(path.file_name().unwrap_or_default().as_encoded_bytes());
             bytes
                 .chunks(256 << 10)
                 .for_each(|block| scanner.write(block));

@@ -302,6 +302,22 @@ impl From<RestoreError> for Failure {
                     format!("{hint} `strongroom restore --resume` goes on from here, `--undo` goes back.").trim_start(),
                 )
             }
+            E::OtherToken { .. } => named(Exit::Failed, "token").hint(
+                "Plug in the one of the plan and run the same command again.",
+            ),
+            E::LeftInToken { ref source, .. } => {
+                let hint = match &**source {
+                    E::Token { source, .. } => source.hint().unwrap_or_default(),
+                    _ => "",
+                };
+                named(Exit::Failed, "left-in-token").hint(
+                    format!(
+                        "All else is as it was. {hint} `strongroom restore --undo` goes on from here; when the token is \
+                         gone for good, `--sign-off` ends it."
+                    )
+                    .replace("  ", " "),
+                )
+            }
             E::Io { .. } => named(Exit::Failed, "file").hint(
                 "`strongroom restore --resume` goes on from here, `--undo` goes back.",
             ),

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use strongroom_core::format::manifest::{Stream, StreamKind};
+use strongroom_core::format::manifest::Stream;
 use strongroom_core::source::server::{
     DatabaseLoad, DatabaseSeen, DatabaseServer, LoadJob, LoadedDatabase, ServerSeen, StreamContent,
     SwapNames, WantedDatabase, decode_part, encode_part,
@@ -99,18 +99,7 @@ fn dump(sink: &dyn Sink, path: String, bytes: &[u8]) -> Result<(), CaptureError>
     for block in bytes.chunks(1000) {
         writer.write(block)?;
     }
-    writer.finish(Entry {
-        kind: StreamKind::Dump,
-        path: path.into(),
-        mode: 0o600,
-        uid: 0,
-        gid: 0,
-        user: None,
-        group: None,
-        mtime: (0, 0),
-        xattrs: BTreeMap::new(),
-        target: None,
-    })?;
+    writer.finish(Entry::dump(path, 0))?;
     Ok(())
 }
 

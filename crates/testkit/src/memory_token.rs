@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::{Value, json};
-use strongroom_core::format::manifest::StreamKind;
 use strongroom_core::source::token::{Token, TokenObject, TokenSeen, WantedObjects};
 use strongroom_core::source::{
     Capture, CaptureError, Chunking, Entry, Inspection, Proof, RestoredAsset, Restorer, Sink,
@@ -19,7 +18,14 @@ pub type Objects = BTreeMap<String, Vec<u8>>;
 
 /// A token; clones share it.
 #[derive(Clone, Default)]
-pub struct MemoryToken(Arc<Mutex<Objects>>);
+pub struct MemoryToken(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    objects: Objects,
+    serial: u32,
+    is_away: bool,
+}
 
 impl MemoryToken {
     /// An empty one.
@@ -27,23 +33,34 @@ impl MemoryToken {
         Self::default()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Objects> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What it holds.
     pub fn objects(&self) -> Objects {
-        self.lock().clone()
+        self.lock().objects.clone()
     }
 
     /// Puts an object in, whatever was there.
     pub fn insert(&self, name: &str, content: &[u8]) {
-        self.lock().insert(name.to_owned(), content.to_vec());
+        let content = content.to_vec();
+        self.lock().objects.insert(name.to_owned(), content);
     }
 
     /// Takes an object out.
     pub fn take(&self, name: &str) {
-        self.lock().remove(name);
+        self.lock().objects.remove(name);
+    }
+
+    /// Makes it another token, with the same objects.
+    pub fn set_serial(&self, serial: u32) {
+        self.lock().serial = serial;
+    }
+
+    /// Pulls it out, or puts it back.
+    pub fn set_away(&self, is_away: bool) {
+        self.lock().is_away = is_away;
     }
 }
 
@@ -65,18 +82,7 @@ impl Source for MemoryToken {
         for (name, content) in &objects {
             let mut stream = sink.begin(Chunking::Content)?;
             stream.write(content)?;
-            stream.finish(Entry {
-                kind: StreamKind::Dump,
-                path: format!("/token/{name}").into(),
-                mode: 0o600,
-                uid: 0,
-                gid: 0,
-                user: None,
-                group: None,
-                mtime: (0, 0),
-                xattrs: BTreeMap::new(),
-                target: None,
-            })?;
+            stream.finish(Entry::dump(format!("/token/{name}"), 0))?;
         }
         Ok(Capture {
             facts: json!({ "objects": objects }),
@@ -98,15 +104,27 @@ fn no(why: &str, object: &TokenObject) -> CaptureError {
 }
 
 impl Token for MemoryToken {
+    fn name(&self) -> Result<String, CaptureError> {
+        let state = self.lock();
+        if state.is_away {
+            return Err(CaptureError::Unsuitable {
+                path: "a token in memory".into(),
+                why: "the token is not there".to_owned(),
+                hint: "Plug it in.",
+            });
+        }
+        Ok(format!("a token in memory, serial {}", state.serial))
+    }
+
     fn observe(&self, wanted: &WantedObjects<'_>) -> Result<TokenSeen, CaptureError> {
         let objects = wanted.facts["objects"].clone();
         let objects: Objects = serde_json::from_value(objects).expect("written by capture");
         let mut seen = TokenSeen {
-            token: "a token in memory".to_owned(),
+            token: self.name()?,
             ..TokenSeen::default()
         };
         for (name, content) in objects {
-            let there = self.lock().get(&name).cloned();
+            let there = self.lock().objects.get(&name).cloned();
             if there.as_ref().is_some_and(|there| *there != content) {
                 seen.refusals.push(format!("another {name} is there"));
             }
@@ -131,12 +149,12 @@ impl Token for MemoryToken {
 
     fn has(&self, object: &TokenObject) -> Result<bool, CaptureError> {
         let (name, content) = about(object);
-        Ok(self.lock().get(&name) == Some(&content))
+        Ok(self.lock().objects.get(&name) == Some(&content))
     }
 
     fn put(&self, object: &TokenObject, content: &[u8]) -> Result<(), CaptureError> {
         let (name, _) = about(object);
-        let mut objects = self.lock();
+        let objects = &mut self.lock().objects;
         match objects.get(&name) {
             Some(there) if there != content => Err(no("is another one now", object)),
             Some(_) => Ok(()),
@@ -161,7 +179,7 @@ impl Token for MemoryToken {
 
     fn remove(&self, object: &TokenObject) -> Result<(), CaptureError> {
         let (name, content) = about(object);
-        let mut objects = self.lock();
+        let objects = &mut self.lock().objects;
         if objects.get(&name) == Some(&content) {
             objects.remove(&name);
         }

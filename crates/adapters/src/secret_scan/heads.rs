@@ -50,3 +50,11 @@ pub(super) fn is_keytab(head: &[u8], size_bytes: u64) -> bool {
         _ => false,
     }
 }
+
+/// A database of `KeePass`, version 1 or 2.
+pub(super) fn is_keepass(head: &[u8], _: u64) -> bool {
+    matches!(
+        head,
+        [0x03, 0xd9, 0xa2, 0x9a, 0x65..=0x67, 0xfb, 0x4b, 0xb5, ..]
+    )
+}

@@ -1,11 +1,12 @@
 //! Looks for secrets in a stream: private keys, tokens, passwords, known settings of CA products.
 //!
-//! - [`rules`] is the table of what is looked for; [`settings`], [`values`], [`texts`] and [`heads`] say how it is matched.
+//! - [`rules`] is the table of what is looked for; [`settings`], [`values`], [`texts`], [`heads`] and [`names`] say how it is matched.
 //! - [`Scanner`] goes through a stream in memory that does not grow, wherever the stream is cut.
 //!
-//! It knows bytes and lines, no files and no assets, and never gives away what it found: a [`Found`] has a rule and a line.
+//! It knows bytes, lines and the name that it is told, no files and no assets, and never gives away what it found: a [`Found`] has a rule and a line.
 
 mod heads;
+mod names;
 mod rules;
 mod settings;
 mod texts;
@@ -47,6 +48,11 @@ pub struct Scanner {
     content: Option<Content>,
     /// The beginning, and how much of it there is.
     head: Zeroizing<[u8; heads::LENGTH]>,
+    name: Vec<u8>,
+    /// As much as is looked at of a file whose name says something.
+    named: Zeroizing<Vec<u8>>,
+    /// Whether the name says something.
+    is_named: bool,
     report: Report,
 }
 
@@ -138,14 +144,22 @@ impl Default for Scanner {
             size_bytes: 0,
             content: None,
             head: Zeroizing::new([0; heads::LENGTH]),
+            name: Vec::new(),
+            named: Zeroizing::new(Vec::with_capacity(names::LOOK)),
+            is_named: false,
             report: Report::default(),
         }
     }
 }
 
 impl Scanner {
-    /// Begins a stream; what was seen of another one is forgotten.
-    pub fn begin(&mut self) {
+    /// Begins the stream of a file with this name, without its directory; what was seen of another one is forgotten.
+    pub fn begin(&mut self, name: &[u8]) {
+        name.clone_into(&mut self.name);
+        self.is_named = names::setting_name(name)
+            .is_some_and(|name| settings::is_for_secrets(&name))
+            || RULES.iter().any(|rule| rule.is_for(name));
+        self.named.clear();
         self.window.clear();
         self.searched = 0;
         self.counted = 0;
@@ -162,6 +176,10 @@ impl Scanner {
         if let Some(rest) = self.head.get_mut(begin..) {
             let length = rest.len().min(bytes.len());
             rest[..length].copy_from_slice(&bytes[..length]);
+        }
+        if self.is_named {
+            let length = (names::LOOK - self.named.len()).min(bytes.len());
+            self.named.extend_from_slice(&bytes[..length]);
         }
         self.size_bytes += bytes.len() as u64;
         while !bytes.is_empty() {
@@ -202,6 +220,9 @@ impl Scanner {
             {
                 self.report.add(rule, None);
             }
+        }
+        if self.is_named {
+            self.judge_name();
         }
         std::mem::take(&mut self.report)
     }
@@ -275,6 +296,31 @@ impl Scanner {
             self.count_lines(at.start);
             let line = is_text.then_some(self.line);
             self.report.add(rule, line);
+        }
+    }
+
+    /// Decides about what the name promises; a file of one line is a setting only where nothing else was found in it.
+    fn judge_name(&mut self) {
+        let is_text = self.content == Some(Content::Text);
+        let mut line_of = |rule, at: usize| {
+            let feeds = memchr::memchr_iter(b'\n', &self.named[..at]).count() as u64;
+            self.report.add(rule, is_text.then_some(feeds + 1));
+        };
+        for rule in RULES {
+            if let How::Name { find, .. } = rule.how
+                && rule.is_for(&self.name)
+                && let Some(at) = find(&self.named)
+            {
+                line_of(rule, at);
+            }
+        }
+        let is_whole = self.size_bytes == self.named.len() as u64;
+        if is_text
+            && is_whole
+            && self.report.is_empty()
+            && let Some(rule) = names::setting(&self.name, &self.named)
+        {
+            self.report.add(rule, Some(1));
         }
     }
 

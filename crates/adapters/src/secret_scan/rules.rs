@@ -6,7 +6,7 @@ use strongroom_core::source::Class;
 
 use super::settings::{Name, Value};
 use super::texts::Spot;
-use super::{heads, texts};
+use super::{heads, names, texts};
 
 /// Something that is a secret.
 pub struct Rule {
@@ -31,6 +31,11 @@ pub(super) enum How {
     },
     /// The first bytes and the length.
     Head(fn(&[u8], u64) -> bool),
+    /// The name of the file, and where in the file the secret is.
+    Name {
+        is_named: fn(&[u8]) -> bool,
+        find: fn(&[u8]) -> Option<usize>,
+    },
     /// A setting with one of these names, and a value of this kind; see [`super::settings`].
     Setting {
         names: &'static [Name],
@@ -102,6 +107,12 @@ pub const RULES: &[Rule] = &[
         how: How::Head(heads::is_keytab),
     },
     Rule {
+        id: "keepass",
+        finds: "a password database of KeePass",
+        class: Class::Secret,
+        how: How::Head(heads::is_keepass),
+    },
+    Rule {
         id: "age-identity",
         finds: "an age identity",
         class: Class::Key,
@@ -145,6 +156,42 @@ pub const RULES: &[Rule] = &[
             ],
             holds: texts::is_unseal_key,
             also_in_binary: false,
+        },
+    },
+    Rule {
+        id: "unseal-file",
+        finds: "a Vault unseal or recovery key",
+        class: Class::Key,
+        how: How::Name {
+            is_named: names::is_unseal_file,
+            find: names::unseal_key,
+        },
+    },
+    Rule {
+        id: "pgpass",
+        finds: "a password for PostgreSQL",
+        class: Class::Secret,
+        how: How::Name {
+            is_named: names::is_pgpass,
+            find: names::pgpass,
+        },
+    },
+    Rule {
+        id: "netrc",
+        finds: "a password for a host",
+        class: Class::Secret,
+        how: How::Name {
+            is_named: names::is_netrc,
+            find: names::netrc,
+        },
+    },
+    Rule {
+        id: "mysql-login",
+        finds: "passwords for MySQL",
+        class: Class::Secret,
+        how: How::Name {
+            is_named: names::is_mysql_login,
+            find: names::mysql_login,
         },
     },
     Rule {
@@ -368,6 +415,13 @@ pub const RULES: &[Rule] = &[
         },
     },
 ];
+
+impl Rule {
+    /// Whether the rule is for files of this name.
+    pub(super) fn is_for(&self, name: &[u8]) -> bool {
+        matches!(self.how, How::Name { is_named, .. } if is_named(name))
+    }
+}
 
 impl PartialEq for Rule {
     fn eq(&self, other: &Self) -> bool {

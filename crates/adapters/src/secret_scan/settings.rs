@@ -142,13 +142,7 @@ pub(super) fn judge(spot: &Spot<'_>) -> Option<&'static Rule> {
         return None;
     }
     let name = Normal::new(&[name, &spot.here[..end]].concat());
-    let mut settings = RULES.iter().filter_map(|rule| match rule.how {
-        How::Setting { names, value } => names
-            .iter()
-            .any(|one| name.is(*one))
-            .then_some((rule, value)),
-        _ => None,
-    });
+    let mut settings = rules_for(&name);
     let first = settings.next()?;
     let is_table = rest.starts_with(b"]") && front.trim_ascii_start().starts_with(b"[");
     if is_table {
@@ -169,6 +163,35 @@ pub(super) fn judge(spot: &Spot<'_>) -> Option<&'static Rule> {
         .chain(settings)
         .find(|(_, value)| is_secret(*value, &text));
     found.map(|(rule, _)| rule).filter(|_| !is_comment(front))
+}
+
+/// The rule for a setting of this name, if `value` is a secret.
+pub(super) fn named(name: &[u8], value: &[u8]) -> Option<&'static Rule> {
+    let text = Text {
+        bytes: value,
+        is_quoted: true,
+    };
+    if name.len() > NAME_MAX {
+        return None;
+    }
+    let name = Normal::new(name);
+    rules_for(&name).find_map(|(rule, value)| is_secret(value, &text).then_some(rule))
+}
+
+/// Whether a setting of this name may hold a secret.
+pub(super) fn is_for_secrets(name: &[u8]) -> bool {
+    name.len() <= NAME_MAX && rules_for(&Normal::new(name)).next().is_some()
+}
+
+/// The rules for a name, each with what its value must be.
+fn rules_for(name: &Normal) -> impl Iterator<Item = (&'static Rule, Value)> {
+    RULES.iter().filter_map(|rule| match rule.how {
+        How::Setting { names, value } => names
+            .iter()
+            .any(|one| name.is(*one))
+            .then_some((rule, value)),
+        _ => None,
+    })
 }
 
 fn is_secret(value: Value, text: &Text<'_>) -> bool {

@@ -1,5 +1,7 @@
 //! Each rule with what it finds and what only looks like it; streams cut anywhere.
 
+mod names;
+
 use super::*;
 
 /// What is found in a text: ids and lines.
@@ -9,7 +11,7 @@ fn scan(bytes: impl AsRef<[u8]>) -> Vec<(&'static str, Option<u64>)> {
 
 fn scan_in_pieces(bytes: &[u8], size: usize) -> Vec<(&'static str, Option<u64>)> {
     let mut scanner = Scanner::default();
-    scanner.begin();
+    scanner.begin(b"");
     for piece in bytes.chunks(size.min(bytes.len()).max(1)) {
         scanner.write(piece);
     }
@@ -454,7 +456,8 @@ fn every_rule_finds_and_lets_pass() {
     }
     let mut tried: Vec<_> = cases.iter().map(|(id, ..)| *id).collect();
     // They have tests of their own, below.
-    tried.extend(["private-key-der", "keystore", "keytab"]);
+    tried.extend(["private-key-der", "keystore", "keytab", "keepass"]);
+    tried.extend(["unseal-file", "pgpass", "netrc", "mysql-login"]);
     tried.sort_unstable();
     let mut ids: Vec<_> = RULES.iter().map(|rule| rule.id).collect();
     ids.sort_unstable();
@@ -616,7 +619,7 @@ fn any_bytes_are_searched_and_alike_however_they_are_cut() {
 #[test]
 fn holes_and_long_lines_are_passed_over() {
     let mut scanner = Scanner::default();
-    scanner.begin();
+    scanner.begin(b"");
     scanner.write(b"one\n");
     scanner.hole(5 << 30);
     scanner.write(b"\npassword = \"hunter22\"\n");
@@ -627,7 +630,7 @@ fn holes_and_long_lines_are_passed_over() {
         .map(|found| (found.rule.id, found.line))
         .collect();
     assert_eq!(found, [], "it has zeros at its beginning, so it is no text");
-    scanner.begin();
+    scanner.begin(b"");
     scanner.write("x".repeat(HEAD).as_bytes());
     scanner.hole(5 << 30);
     scanner.write(b"\npassword = \"hunter22\"\n");
@@ -642,13 +645,13 @@ fn holes_and_long_lines_are_passed_over() {
 #[test]
 fn many_places_are_counted_and_one_line_once() {
     let mut scanner = Scanner::default();
-    scanner.begin();
+    scanner.begin(b"");
     for _ in 0..100 {
         scanner.write(b"password=hunter22 other_password=hunter23\n");
     }
     let report = scanner.finish();
     assert_eq!((report.found.len(), report.more), (FOUND_MAX, 80));
-    scanner.begin();
+    scanner.begin(b"");
     scanner.write(b"nothing\n");
     assert!(scanner.finish().is_empty(), "what was before is forgotten");
 }
@@ -685,7 +688,7 @@ fn no_text_hides_another() {
                     }
                 }
             }
-            How::Head(_) => {}
+            How::Head(_) | How::Name { .. } => {}
         }
     }
     assert!(

@@ -158,7 +158,8 @@ pub(super) fn is_unseal_key(spot: &Spot<'_>) -> bool {
         let rest =
             spot.run(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
         let rest = &spot.after[rest.len()..];
-        let begin = memchr::memchr(b'[', &rest[..rest.len().min(8)]);
+        // A list of JSON, or one of YAML.
+        let begin = memchr::memchr2(b'[', b'-', &rest[..rest.len().min(8)]);
         begin.map(|begin| &rest[begin + 1..])
     };
     let Some(key) = key else {

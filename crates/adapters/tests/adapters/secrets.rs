@@ -118,6 +118,29 @@ fn a_file_with_a_secret_is_left_out_with_its_line() {
 }
 
 #[test]
+fn a_file_is_left_out_by_its_name_where_it_holds_what_it_says() {
+    let place = Place::new(Class::Config);
+    place.write("akamu.toml", "");
+    for (directory, secret) in [("full", SECRET), ("empty", "")] {
+        place.write(&format!("{directory}/hsm.pin"), &format!("{secret}\n"));
+        place.write(
+            &format!("{directory}/.pgpass"),
+            &format!("#\ndb:5432:ca:ca:{secret}\n"),
+        );
+    }
+    let (capture, sink) = place.capture();
+    let [pgpass, pin] = capture.problems.as_slice() else {
+        panic!("{:?}", capture.problems);
+    };
+    assert!(pgpass.contains("full/.pgpass\": holds a password for PostgreSQL in line 2 [pgpass]"));
+    assert!(pin.contains("full/hsm.pin\": holds the PIN of a token in line 1 [pin]"));
+    assert!(!holds_secret(&sink));
+    for name in ["empty/hsm.pin", "empty/.pgpass"] {
+        assert!(sink.find(place.path(name)).is_some(), "{name}");
+    }
+}
+
+#[test]
 fn a_secret_far_down_a_long_file_is_found() {
     let place = Place::new(Class::Config);
     let text = format!("{}password = \"{SECRET}7\"\n", "a = 1\n".repeat(1_000_000));

@@ -20,6 +20,11 @@ pub struct AssetOutline {
     pub part_of: Option<String>,
 }
 
+/// The name of the asset that takes what another one redirects.
+pub fn part_name(asset: &str) -> String {
+    format!("{asset}-secrets")
+}
+
 /// What the plan needs to know of a repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RepositoryOutline {

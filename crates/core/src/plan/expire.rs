@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
+use super::backup::part_name;
 use crate::format::envelope::{Envelope, EnvelopeAsset, Status};
 use crate::format::expiry::ExpiredRanges;
 use crate::format::{Digest, EpochId, Label, WriterId};
@@ -225,7 +226,16 @@ pub fn plan_expire(input: &ExpireInput) -> ExpirePlan {
         }
         ledgers.insert(name, ledger);
     }
-    keep_keys(&mut ledgers);
+    // What is needed may need something itself.
+    let count = |ledgers: &BTreeMap<&str, Ledger<'_>>| -> usize {
+        ledgers.values().map(Ledger::kept).sum()
+    };
+    let mut before = None;
+    while before != Some(count(&ledgers)) {
+        before = Some(count(&ledgers));
+        keep_keys(&mut ledgers);
+        keep_parts(&mut ledgers);
+    }
     let refusals = refusals::refusals(input, &ledgers);
     let chosen = ledgers.into_iter().filter(|(_, ledger)| ledger.is_chosen);
     let repositories = chosen
@@ -408,6 +418,13 @@ impl<'i> Ledger<'i> {
         !self.reasons[index].is_empty()
     }
 
+    /// How many backups stay.
+    fn kept(&self) -> usize {
+        (0..self.backups.len())
+            .filter(|index| self.is_kept(*index))
+            .count()
+    }
+
     fn finish(self, accept_missing: bool) -> RepositoryPlan {
         let mut plan = RepositoryPlan::default();
         for (index, envelope) in self.backups.iter().enumerate() {
@@ -505,6 +522,45 @@ fn keep_keys(ledgers: &mut BTreeMap<&str, Ledger<'_>>) {
                     text,
                 };
                 ledger.reasons[index].insert(already);
+            }
+        }
+    }
+}
+
+/// Keeps what the assets of kept backups have redirected, of the same run: whether an asset has a part is told by their names, so that
+/// it holds also for backups of another configuration.
+fn keep_parts(ledgers: &mut BTreeMap<&str, Ledger<'_>>) {
+    /// The label of a run and the name of a part.
+    type Part = (Label, String);
+    let mut needed: BTreeMap<Part, (String, String)> = BTreeMap::new();
+    for (repository, ledger) in &*ledgers {
+        for index in (0..ledger.backups.len()).filter(|index| ledger.is_kept(*index)) {
+            let envelope = ledger.backups[index];
+            for asset in &envelope.assets {
+                let part = part_name(&asset.name);
+                // A part in the same envelope needs no word, in a copy neither.
+                if !envelope.assets.iter().any(|other| other.name == part) {
+                    let needs = (asset.name.clone(), (*repository).to_owned());
+                    needed.insert((envelope.label.clone(), part), needs);
+                }
+            }
+        }
+    }
+    for ledger in ledgers.values_mut().filter(|ledger| ledger.is_chosen) {
+        for index in 0..ledger.backups.len() {
+            let envelope = ledger.backups[index];
+            let secrets = envelope
+                .assets
+                .iter()
+                .filter(|asset| asset.class == Class::Secret);
+            for part in secrets {
+                let part = (envelope.label.clone(), part.name.clone());
+                if let Some((asset, place)) = needed.get(&part) {
+                    let text = format!(
+                        "has the files with secrets of {asset} for the same backup in {place}"
+                    );
+                    ledger.keep(index, "needed-by-asset", text);
+                }
             }
         }
     }

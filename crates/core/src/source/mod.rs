@@ -114,6 +114,24 @@ pub struct Entry {
     pub target: Option<PathBuf>,
 }
 
+impl Entry {
+    /// A part of what is no file: nobody's in particular, and for nobody else to read; `seconds` since 1970 are those of the capture.
+    pub fn dump(path: impl Into<PathBuf>, seconds: i64) -> Self {
+        Self {
+            kind: StreamKind::Dump,
+            path: path.into(),
+            mode: 0o600,
+            uid: 0,
+            gid: 0,
+            user: None,
+            group: None,
+            mtime: (seconds, 0),
+            xattrs: BTreeMap::new(),
+            target: None,
+        }
+    }
+}
+
 /// How a large stream is cut into chunks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Chunking {

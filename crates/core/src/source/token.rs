@@ -17,6 +17,9 @@ pub const OBJECT_MAX: u64 = 1 << 20;
 
 /// A token, as the operator's configuration names it.
 pub trait Token: Send + Sync {
+    /// Which token it is, in words; the same as [`TokenSeen::token`].
+    fn name(&self) -> Result<String, CaptureError>;
+
     /// Looks at the token for a plan, and changes nothing.
     fn observe(&self, wanted: &WantedObjects<'_>) -> Result<TokenSeen, CaptureError>;
 

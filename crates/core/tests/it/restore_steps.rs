@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use strongroom_core::execute::restore::journal::{Journal, Phase};
 use strongroom_core::execute::restore::{
-    Consent, RestoreError, RestoreReport, journal_directory, restore, resume, sign_off, undo,
+    BeforeStep, Consent, RestoreError, RestoreReport, journal_directory, restore, resume, sign_off,
+    undo,
 };
 use strongroom_core::format::Label;
 use strongroom_core::plan::restore::Target;
@@ -26,6 +28,8 @@ struct Place {
     databases_before: BTreeMap<String, Tables>,
     keys_wanted: Objects,
     keys_before: Objects,
+    /// Whether a restore leaves files and databases out.
+    of_the_token_alone: bool,
 }
 
 impl Place {
@@ -71,19 +75,34 @@ impl Place {
             databases_before,
             keys_wanted,
             keys_before,
+            of_the_token_alone: false,
+        }
+    }
+
+    fn of_the_token_alone() -> Self {
+        Self {
+            of_the_token_alone: true,
+            ..Self::new()
         }
     }
 
     fn apply(&self, hook: &Hook) -> Result<RestoreReport, RestoreError> {
+        self.apply_with(&|_| hook.step())
+    }
+
+    fn apply_with(&self, step: BeforeStep<'_>) -> Result<RestoreReport, RestoreError> {
         self.world
             .restoring(&self.label, Target::InPlace, |plan, readers| {
-                let consent = Consent::to(plan)?;
-                let step = |_: &str| hook.step();
+                let mut plan = plan.clone();
+                if self.of_the_token_alone {
+                    plan.databases.clear();
+                    plan.items.clear();
+                }
                 restore(
-                    &consent,
+                    &Consent::to(&plan)?,
                     &self.world.state(),
                     readers,
-                    &context(&step, &self.world.find_server(), &self.world.find_token()),
+                    &context(step, &self.world.find_server(), &self.world.find_token()),
                 )
             })
     }
@@ -236,7 +255,11 @@ fn an_undo_that_fails_at_any_step_is_repeated() {
         if failed {
             let error = place.resume(&Hook::never()).expect_err("half undone");
             assert!(matches!(error, RestoreError::WrongPhase { .. }), "{error}");
-            place.sign_off(&Hook::never()).expect_err("half undone");
+            let journal = Journal::open(&place.journal()).expect("opens");
+            // Once all else is undone, what is left in a token may stay there.
+            if journal.expect("is there").phase() != Phase::EmptyingTokens {
+                place.sign_off(&Hook::never()).expect_err("half undone");
+            }
             place.undo(&Hook::never()).expect("goes on");
         }
         place.assert_before(&format!("step {step}"));
@@ -346,4 +369,98 @@ fn another_key_in_the_way_is_refused_and_stays() {
     let error = place.apply(&Hook::never()).expect_err("is refused");
     assert!(matches!(error, RestoreError::Refused(_)), "{error}");
     assert_eq!(place.world.keys.objects(), before);
+}
+
+#[test]
+fn a_restore_of_a_token_alone_is_undone_until_its_sign_off() {
+    let place = Place::of_the_token_alone();
+    let mut step = 0;
+    while place.apply(&Hook::at(step)).is_err() {
+        place.undo(&Hook::never()).expect("undoes");
+        place.assert_before(&format!("step {step}"));
+        step += 1;
+    }
+    assert!(step > 6, "{step} steps");
+    step = 0;
+    while place.undo(&Hook::at(step)).is_err() {
+        place.undo(&Hook::never()).expect("goes on");
+        place.assert_before(&format!("step {step} of the undo"));
+        let done = place.apply(&Hook::never()).expect("restores");
+        assert!(done.awaits_sign_off);
+        assert_eq!(done.made_in_tokens, 2);
+        step += 1;
+    }
+    assert_eq!(step, 2, "an object a step");
+    place.assert_before("undone");
+
+    place.apply(&Hook::never()).expect("restores");
+    place.sign_off(&Hook::never()).expect("signs off");
+    let error = place.undo(&Hook::never()).expect_err("is signed off");
+    assert!(matches!(error, RestoreError::NothingToDo), "{error}");
+    let mut keys = place.world.keys.objects();
+    keys.remove("other key");
+    assert_eq!(keys, place.keys_wanted);
+    // Everything is there: nothing is made, and so there is nothing to undo.
+    let done = place.apply(&Hook::never()).expect("restores");
+    assert_eq!((done.made_in_tokens, done.awaits_sign_off), (0, false));
+    assert!(!place.journal().exists());
+}
+
+#[test]
+fn what_comes_into_a_token_during_a_restore_stays_after_an_undo() {
+    let mut place = Place::of_the_token_alone();
+    let keys = place.world.keys.clone();
+    let done = place.apply_with(&|what| {
+        if what == "rehearse" {
+            keys.insert("private key", b"private key");
+        }
+        Ok(())
+    });
+    let done = done.expect("restores");
+    assert_eq!(done.made_in_tokens, 1);
+    assert!(done.notes[0].contains("private key has come"), "{done:?}");
+    place.undo(&Hook::never()).expect("undoes");
+    let of_another = ("private key".to_owned(), b"private key".to_vec());
+    place.keys_before.extend([of_another]);
+    place.assert_before("undone");
+}
+
+#[test]
+fn an_undo_without_its_token_does_the_rest_and_says_what_remains() {
+    let place = Place::new();
+    let left = || match place.undo(&Hook::never()) {
+        Err(RestoreError::LeftInToken { objects, source }) => {
+            assert_eq!(objects.len(), 2, "{objects:?}");
+            assert!(objects[1].starts_with("private key of asset keys"));
+            *source
+        }
+        other => panic!("{other:?}"),
+    };
+    for is_gone_for_good in [false, true] {
+        place.apply(&Hook::never()).expect("restores");
+        place.world.keys.set_away(true);
+        assert!(matches!(left(), RestoreError::Token { .. }));
+        assert_eq!(
+            snapshot(&place.world.root().join("config")),
+            place.before,
+            "the files wait for no token"
+        );
+        assert_eq!(place.world.server.databases(), place.databases_before);
+        place.resume(&Hook::never()).expect_err("half undone");
+        place.world.keys.set_away(false);
+        // Another token with the same objects: they are its own.
+        place.world.keys.set_serial(2);
+        assert!(matches!(left(), RestoreError::OtherToken { .. }));
+        assert_eq!(place.world.keys.objects().len(), 4);
+        place.world.keys.set_serial(0);
+        if is_gone_for_good {
+            let done = place.sign_off(&Hook::never()).expect("leaves them");
+            assert_eq!(done.notes.len(), 2, "{done:?}");
+            assert_eq!(place.world.keys.objects().len(), 4);
+            place.assert_no_leftovers("signed off");
+        } else {
+            place.undo(&Hook::never()).expect("undoes");
+            place.assert_before("the token is back");
+        }
+    }
 }

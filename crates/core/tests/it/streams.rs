@@ -1,6 +1,5 @@
 //! When streams are open: several at the same time, and none before its repository.
 
-use std::collections::BTreeMap;
 use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
@@ -20,15 +19,8 @@ const OTHERS: usize = 30_000;
 fn entry(kind: StreamKind, path: String) -> Entry {
     Entry {
         kind,
-        path: path.into(),
         mode: 0o700,
-        uid: 0,
-        gid: 0,
-        user: None,
-        group: None,
-        mtime: (0, 0),
-        xattrs: BTreeMap::new(),
-        target: None,
+        ..Entry::dump(path, 0)
     }
 }
 
@@ -98,7 +90,7 @@ impl Source for Announced {
         let _ = self.0.send(());
         let mut stream = sink.begin(Chunking::Lines)?;
         stream.write(&lines(0, 1000))?;
-        stream.finish(entry(StreamKind::Dump, "/db/one".to_owned()))?;
+        stream.finish(Entry::dump("/db/one", 0))?;
         Ok(Capture::default())
     }
 }

@@ -67,10 +67,10 @@ pub(crate) struct RestoreArgs {
     /// Go on with a restore that was interrupted
     #[arg(long, conflicts_with_all = ["apply", "undo", "sign_off", "plan"])]
     resume: bool,
-    /// Put back what the last restore replaced
+    /// Put back what the last restore replaced, and take out of a token what it put in
     #[arg(long, conflicts_with_all = ["apply", "sign_off", "plan"])]
     undo: bool,
-    /// Delete what the last restore replaced; there is no way back after that
+    /// End the last restore: delete what it replaced; there is no way back after that
     #[arg(long, conflicts_with_all = ["apply", "plan"])]
     sign_off: bool,
     #[command(flatten)]
@@ -379,6 +379,8 @@ fn end(session: &Session<'_>, target: &Target, undo: bool) -> Result<Exit, Failu
     }
     around.report.line(if undo {
         "Undone: everything is as it was before the restore.".to_owned()
+    } else if report.items == 0 {
+        "Signed off.".to_owned()
     } else {
         format!(
             "Signed off: what was replaced is deleted, {} items.",
@@ -388,7 +390,7 @@ fn end(session: &Session<'_>, target: &Target, undo: bool) -> Result<Exit, Failu
     let action = if undo { "undo" } else { "sign-off" };
     around
         .report
-        .document(json!({ "action": action, "items": report.items }));
+        .document(json!({ "action": action, "items": report.items, "notes": report.notes }));
     Ok(Exit::Done)
 }
 
@@ -558,7 +560,17 @@ fn finish(
     if !done.awaits_sign_off && *target == Target::InPlace {
         report.line("Nothing was replaced, so there is nothing to sign off.");
     }
-    if done.awaits_sign_off {
+    if done.made_in_tokens > 0 {
+        let objects = match done.made_in_tokens {
+            1 => "1 object was".to_owned(),
+            objects => format!("{objects} objects were"),
+        };
+        report.line(format!(
+            "{objects} put into a token; nothing in it was replaced. Start the CA and look; then `strongroom restore \
+             --sign-off` leaves it so and deletes what was replaced elsewhere, or `--undo` takes out of the token \
+             what was put in and puts everything else back.",
+        ));
+    } else if done.awaits_sign_off {
         report.line(
             "What was replaced is kept. Start the CA and look; then `strongroom restore --sign-off` deletes it, or \
              `--undo` puts it back.",
@@ -574,6 +586,7 @@ fn finish(
         "seconds": done.timings.iter().cloned().collect::<BTreeMap<_, _>>(),
         "problems": done.problems,
         "notes": done.notes,
+        "made_in_tokens": done.made_in_tokens,
         "awaits_sign_off": done.awaits_sign_off,
     });
     if let Some(approved) = approved {

@@ -32,6 +32,7 @@ use strongroom_adapters::source::postgresql;
 use strongroom_adapters::source::sqlite::TimestampColumn;
 use strongroom_adapters::storage::{Credentials, Place, StorageSettings};
 use strongroom_core::format::seal::BoxedRecipient;
+use strongroom_core::plan::backup::part_name;
 use strongroom_core::plan::expire::Retention;
 use strongroom_core::source::Class;
 use strongroom_core::source::server::OtherServer;
@@ -206,7 +207,7 @@ impl AssetConfig {
             };
         }
         Self {
-            name: asset::part_name(&self.name),
+            name: part_name(&self.name),
             line: self.line,
             class: Class::Secret,
             repository: Some(repository),

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use strongroom_core::plan::backup::part_name;
 use strongroom_core::source::Class;
 
-use super::asset::{ParsedAsset, part_name};
+use super::asset::ParsedAsset;
 use super::error::Problems;
 use super::parse::{Parsed, is_valid_name};
 use super::recipient::RecipientKind;
@@ -32,8 +33,8 @@ pub(super) fn validate(
         not_to_a_copy(asset, &copies, problems);
         one_repository(asset, &parsed.repositories, &copies, problems);
     }
-    keys_and_passwords_are_apart(&parsed.assets, &parsed.repositories, problems);
     let redirected = redirected(&parsed, problems);
+    keys_and_passwords_are_apart(&parsed, &redirected, problems);
     paths_are_not_shared(&parsed.assets, problems);
     databases_are_not_shared(&parsed.assets, problems);
     tokens_are_not_shared(&parsed.assets, problems);
@@ -253,12 +254,14 @@ fn databases_and_secrets_are_apart(repositories: &[ParsedRepository], problems: 
 
 const SHARED_HINT: &str = "Use another recipient for the keys, in another repository; or write allow_shared_recipient = true and shared_recipient_reason = \"...\".";
 
-/// Whoever opens an encrypted key must not open its password too, unless the operator writes down why.
+/// Whoever opens an encrypted key must not open its password too, unless the operator writes down why. A password file may go with
+/// the asset that has it, or with what that one redirects.
 fn keys_and_passwords_are_apart(
-    assets: &[ParsedAsset],
-    repositories: &[ParsedRepository],
+    parsed: &Parsed,
+    redirected: &[(String, String)],
     problems: &Problems<'_>,
 ) {
+    let (assets, repositories) = (&parsed.assets, &parsed.repositories);
     let of = |asset: &ParsedAsset| {
         let accepts = |one: &&ParsedRepository| match (&asset.repository, &asset.class) {
             (Some(name), _) => one.name == *name.get_ref(),
@@ -279,14 +282,23 @@ fn keys_and_passwords_are_apart(
         else {
             continue;
         };
+        let Some(keys) = of(asset) else {
+            continue;
+        };
         let covering = assets.iter().filter(|other| {
             let settings = other.settings.as_ref();
             settings.is_some_and(|settings| settings.covers(file))
         });
-        for other in covering {
-            let (Some(keys), Some(passwords)) = (of(asset), of(other)) else {
-                continue;
-            };
+        let places = covering.flat_map(|other| {
+            let whole = of(other).map(|repository| (other.name.clone(), repository));
+            let part = redirected.iter().find(|(whole, _)| *whole == other.name);
+            let part = part.and_then(|(_, to)| {
+                let repository = repositories.iter().find(|one| one.name == *to)?;
+                Some((part_name(&other.name), repository))
+            });
+            whole.into_iter().chain(part)
+        });
+        for (other, passwords) in places {
             let shared = keys
                 .recipients
                 .iter()
@@ -304,8 +316,8 @@ fn keys_and_passwords_are_apart(
             problems.report(
                 &asset.header,
                 format!(
-                    "asset \"{}\": one identity opens the keys and their password: \"key_password_file\" goes with asset \"{}\" {how}",
-                    asset.name, other.name
+                    "asset \"{}\": one identity opens the keys and their password: \"key_password_file\" goes with asset \"{other}\" {how}",
+                    asset.name
                 ),
                 "Send the password to a repository with other recipients; or write allow_shared_password = true and shared_password_reason = \"...\" in this asset.",
             );

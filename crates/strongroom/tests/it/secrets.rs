@@ -174,6 +174,66 @@ fn a_redirected_file_comes_back_and_the_databases_identity_never_sees_it() {
 }
 
 #[test]
+fn a_redirected_part_stays_as_long_as_a_backup_needs_it() {
+    let host = host("on_secret = \"redirect\"");
+    let file = host.path("host/strongroom.toml");
+    let text = std::fs::read_to_string(&file).expect("reads");
+    let retention = "[repository.offsite.retention]\nkeep_last = 3\n[repository.keysafe.retention]\nkeep_last = 1\n";
+    write(&file, format!("{text}{retention}"));
+    let akamu = host.path("ca/conf/akamu.toml");
+    let secret = |number: usize| {
+        let secret = format!("{SECRET}-{number}");
+        host.learn_secret(&secret);
+        write(&akamu, format!("eab_master_secret = \"{secret}\"\n"));
+    };
+    let backup = |number: usize, assets: &[&str]| {
+        secret(number);
+        let arguments = [&["backup", "--json"][..], assets].concat();
+        let document = host.ok(&arguments).document();
+        document["label"].as_str().expect("a label").to_owned()
+    };
+    // The first runs have no databases, whose keys would stay anyway.
+    let mut made = vec![backup(0, &["config"]), backup(1, &["config"])];
+    made.push(backup(2, &[]));
+    let listed = || -> Vec<String> {
+        let document = host.ok(&["list", "--json"]).document();
+        let backups = document["backups"].as_array().expect("a list").iter();
+        let whole = backups.filter(|one| {
+            let expired = one["expired_repositories"].as_array();
+            expired.is_none_or(Vec::is_empty)
+        });
+        let labels = whole.map(|one| one["label"].as_str().expect("a label").to_owned());
+        labels.collect()
+    };
+    host.ok(&["verify"]);
+    host.ok(&["expire", "--apply"])
+        .says("has the files with secrets of config");
+    assert_eq!(listed(), made);
+    host.ok(&["verify", "--all"]);
+    for (number, label) in made.iter().enumerate() {
+        let out = format!("out-{number}");
+        host.restore_to(label, &out).exits(0);
+        secret(number);
+        let akamu = Path::new("conf/akamu.toml");
+        let wanted = host.contents().remove(akamu).expect("is there");
+        let restored = host.restored(&out).remove(akamu).expect("comes back");
+        assert!(restored == wanted, "{label}");
+    }
+
+    // What lets a backup go lets its part go.
+    made.push(backup(3, &["config"]));
+    host.ok(&["verify", "--all"]);
+    host.ok(&["expire", "--apply"]);
+    assert_eq!(listed(), made[1..]);
+    let table = "[asset.config.retention]\nkeep_last = 1\n";
+    write(&file, format!("{text}{retention}{table}"));
+    host.ok(&["expire", "--apply"]);
+    // The third has the newest of everything else.
+    assert_eq!(listed(), made[2..]);
+    host.ok(&["verify", "--all"]);
+}
+
+#[test]
 fn nothing_is_redirected_where_nothing_is_secret() {
     let host = host("on_secret = \"redirect\"");
     write(&host.path("ca/conf/akamu.toml"), "[server]\n");

@@ -192,6 +192,41 @@ impl SoftHsm {
         );
     }
 
+    /// Puts one half of the RSA wrapping key into a token, as its custodians do: `pubkey` wraps, `privkey` unwraps.
+    pub fn rsa_wrapping_key(&self, token: &str, label: &str, half: &str) {
+        let file = |name: &str| self.path(name).to_str().expect("UTF-8").to_owned();
+        let (pem, der) = (self.rsa_wrapping_key_file(), file("wrapping-rsa.der"));
+        let pem = pem.to_str().expect("UTF-8");
+        let mut convert = openssl(&["rsa", "-in", pem, "-outform", "DER", "-out", &der]);
+        if half == "pubkey" {
+            convert.arg("-pubout");
+        }
+        must(convert);
+        self.tool(
+            token,
+            &[
+                "--write-object",
+                &der,
+                "--type",
+                half,
+                "--id",
+                "8888",
+                "--label",
+                label,
+                "--usage-wrap",
+            ],
+        );
+    }
+
+    /// The RSA wrapping key, in PEM. The same for every token: it outlives them.
+    pub fn rsa_wrapping_key_file(&self) -> PathBuf {
+        let pem = self.path("wrapping-rsa.pem");
+        if !pem.exists() {
+            must(openssl(&["genrsa", "-out"]).arg(&pem).arg("2048"));
+        }
+        pem
+    }
+
     /// Makes a key pair: `rsa:3072`, `EC:prime256v1`.
     pub fn key(&self, token: &str, (id, label): (&str, &str), kind: &str, is_extractable: bool) {
         let mut arguments = vec![

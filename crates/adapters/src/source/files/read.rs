@@ -2,6 +2,7 @@
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
@@ -102,6 +103,7 @@ impl FileReader {
         if !before.is_file() {
             return Ok(false);
         }
+        self.begin_scan(path);
         match self.copy(&file, &before, None, &mut Tee::default(), cancel) {
             Err(Failed::Sink(error)) => Err(error),
             Err(Failed::File(_)) | Ok(Read::Changed) => Ok(false),
@@ -116,6 +118,12 @@ impl FileReader {
     /// when the stream is discarded. Artifacts are stored when they are finished.
     fn looks_first(&self) -> bool {
         self.is_append_only && matches!(self.scan, Some((_, OnSecret::Refuse)))
+    }
+
+    fn begin_scan(&mut self, path: &Path) {
+        if let Some((scanner, _)) = &mut self.scan {
+            scanner.begin(path.file_name().unwrap_or_default().as_bytes());
+        }
     }
 
     /// Ends the search for secrets in a file, and says what was found.
@@ -163,6 +171,7 @@ impl FileReader {
                 continue;
             }
             if self.looks_first() {
+                self.begin_scan(path);
                 match self.copy(&file, &before, None, &mut Tee::default(), &cancel) {
                     Err(Failed::Sink(error)) => return Err(error),
                     // The capture itself finds out what is wrong.
@@ -175,6 +184,7 @@ impl FileReader {
                 }
             }
             let mut stream = sink.begin(Chunking::Content)?;
+            self.begin_scan(path);
             let mut kept = Tee::new(self.keeps_small_files, before.len());
             let read = self.copy(&file, &before, Some(stream.as_mut()), &mut kept, &cancel);
             let read = match read {
@@ -230,9 +240,6 @@ impl FileReader {
         kept: &mut Tee,
         cancel: &Cancel,
     ) -> Result<Read, Failed> {
-        if let Some((scanner, _)) = &mut self.scan {
-            scanner.begin();
-        }
         let length = before.len();
         let is_sparse = before.blocks().saturating_mul(512) < length;
         let mut offset = 0;

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::sync::mpsc::Sender;
 
 use strongroom_core::cancel::Cancel;
-use strongroom_core::format::manifest::StreamKind;
 use strongroom_core::source::{CaptureError, Entry};
 
 use super::catalogue::{Catalogue, Kind};
@@ -185,15 +184,8 @@ fn incomplete(database: &str) -> CaptureError {
 /// The entry of a stream.
 pub(super) fn entry(path: PathBuf) -> Entry {
     Entry {
-        kind: StreamKind::Dump,
-        path,
-        mode: 0o600,
         uid: rustix::process::getuid().as_raw(),
         gid: rustix::process::getgid().as_raw(),
-        user: None,
-        group: None,
-        mtime: (0, 0),
-        xattrs: std::collections::BTreeMap::new(),
-        target: None,
+        ..Entry::dump(path, 0)
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use cryptoki::object::Attribute;
 use serde_json::{Value, json};
 use strongroom_core::clock::{Clock as _, SystemClock};
-use strongroom_core::source::{Capture, CaptureError, Chunking, Inspection, Sink};
+use strongroom_core::source::{Capture, CaptureError, Chunking, Entry, Inspection, Sink};
 
 use super::error::TokenError;
 use super::facts::{ObjectFacts, ObjectKind};
@@ -216,7 +216,7 @@ impl Taking<'_> {
     fn stream(&self, path: &str, content: &[u8]) -> Result<(), CaptureError> {
         let mut stream = self.sink.begin(Chunking::Content)?;
         stream.write(content)?;
-        stream.finish(paths::entry(path, self.seconds))?;
+        stream.finish(Entry::dump(path, self.seconds))?;
         Ok(())
     }
 

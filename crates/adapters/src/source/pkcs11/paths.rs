@@ -1,10 +1,8 @@
-//! The paths of the streams of a token, and their entries.
+//! The paths of the streams of a token.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use strongroom_core::format::Digest;
-use strongroom_core::format::manifest::StreamKind;
-use strongroom_core::source::Entry;
 use strongroom_core::source::server::encode_part;
 
 use super::facts::{ObjectFacts, ObjectKind};
@@ -57,21 +55,5 @@ pub(super) fn object(token: &str, facts: &ObjectFacts, taken: &mut BTreeSet<Stri
             return path;
         }
         number += 1;
-    }
-}
-
-/// A part of what a token holds; `seconds` are those of the capture.
-pub(super) fn entry(path: &str, seconds: i64) -> Entry {
-    Entry {
-        kind: StreamKind::Dump,
-        path: path.into(),
-        mode: 0o600,
-        uid: 0,
-        gid: 0,
-        user: None,
-        group: None,
-        mtime: (seconds, 0),
-        xattrs: BTreeMap::new(),
-        target: None,
     }
 }

@@ -304,6 +304,12 @@ fn about(object: &TokenObject) -> Result<About, TokenError> {
 }
 
 impl Token for TokenStore {
+    fn name(&self) -> Result<String, CaptureError> {
+        self.with(&self.access.token.to_string(), |state| {
+            Ok(state.token().facts.words())
+        })
+    }
+
     fn observe(&self, wanted: &WantedObjects<'_>) -> Result<TokenSeen, CaptureError> {
         self.with(&self.access.token.to_string(), |state| {
             observe(state, wanted)

@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
 use strongroom_core::clock::{Clock, SystemClock};
-use strongroom_core::source::{CaptureError, Chunking, Sink};
+use strongroom_core::source::{CaptureError, Chunking, Entry, Sink};
 
 use super::paths;
 use crate::client::Client;
@@ -154,6 +154,6 @@ fn copy(
             }
         }
     }
-    let summary = stream.finish(paths::entry(path, seconds))?;
+    let summary = stream.finish(Entry::dump(path, seconds))?;
     Ok(Ok(summary.size_bytes))
 }

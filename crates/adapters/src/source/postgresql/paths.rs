@@ -1,8 +1,5 @@
 //! The paths of the streams of a database, and their entries.
 
-use std::path::PathBuf;
-
-use strongroom_core::format::manifest::StreamKind;
 use strongroom_core::source::Entry;
 use strongroom_core::source::server::encode_part;
 use strongroom_core::source::tables::RowDigest;
@@ -58,16 +55,9 @@ pub(super) const ROLES: &str = "/roles.sql";
 /// A part of a dump; `seconds` are those of the cut.
 pub(super) fn entry(path: &str, seconds: i64) -> Entry {
     Entry {
-        kind: StreamKind::Dump,
-        path: PathBuf::from(path),
-        mode: 0o600,
         uid: rustix::process::geteuid().as_raw(),
         gid: rustix::process::getegid().as_raw(),
-        user: None,
-        group: None,
-        mtime: (seconds, 0),
-        xattrs: std::collections::BTreeMap::new(),
-        target: None,
+        ..Entry::dump(path, seconds)
     }
 }
 

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, PoisonError};
 
 use super::journal::Journal;
-use super::{RestoreContext, RestoreError, RestoreReport, spool};
+use super::{RestoreContext, RestoreError, RestoreReport, find_asset, spool};
 use crate::execute::{Event, Stopwatch};
 use crate::format::Digest;
 use crate::format::envelope::Status;
-use crate::format::manifest::{Asset, AssetResult, Run, Stream, StreamKind};
+use crate::format::manifest::{AssetResult, Run, Stream, StreamKind};
 use crate::plan::restore::{RestoreDatabase, RestorePlan};
 use crate::private_file;
 use crate::repository::reader::{BackupReader, Item};
@@ -102,7 +102,7 @@ pub(super) fn load(
             continue;
         }
         step(context, "load", database)?;
-        let (backup, asset, result) = find(backups, database)?;
+        let (backup, asset, result) = find_asset(backups, &database.asset)?;
         let opened = open(&plan, number, journal, context)?;
         context.observer.event(Event::Begin {
             name: &database.name,
@@ -154,34 +154,6 @@ pub(super) fn load(
         journal.note_loaded(number)?;
     }
     Ok(())
-}
-
-/// The backup that holds a database, and what its manifest says of the asset.
-fn find<'b, 'a>(
-    backups: &'b [BackupReader<'a>],
-    database: &RestoreDatabase,
-) -> Result<(&'b BackupReader<'a>, Asset, AssetResult), RestoreError> {
-    for backup in backups {
-        let mut manifest = backup.manifest()?;
-        let mut current = None;
-        while let Some(item) = manifest
-            .next_item()
-            .map_err(|error| backup.manifest_error(error))?
-        {
-            match item {
-                Item::Asset(asset) => current = (asset.name == database.asset).then_some(asset),
-                Item::Result(result) => {
-                    if let Some(asset) = current.take() {
-                        return Ok((backup, asset, result));
-                    }
-                }
-                Item::Stream(..) => {}
-            }
-        }
-    }
-    Err(RestoreError::NotInBackup {
-        asset: database.asset.clone(),
-    })
 }
 
 /// How many runs wait, at most, to be put in order: about 50 MB.

@@ -28,6 +28,8 @@ pub enum Phase {
     Applied,
     /// What was in place before is being put back.
     Undoing,
+    /// All else is undone; what the restore made in tokens is being taken out.
+    EmptyingTokens,
     /// What was replaced is being deleted.
     SigningOff,
 }
@@ -39,6 +41,9 @@ impl Phase {
             Self::Fetching | Self::Swapping => "--resume or --undo",
             Self::Applied => "--sign-off or --undo",
             Self::Undoing => "--undo",
+            Self::EmptyingTokens => {
+                "--undo, or --sign-off, which leaves in the token what is there"
+            }
             Self::SigningOff => "--sign-off",
         }
     }
@@ -51,6 +56,7 @@ impl fmt::Display for Phase {
             Self::Swapping => "half in place",
             Self::Applied => "in place, waiting for the sign-off",
             Self::Undoing => "half undone",
+            Self::EmptyingTokens => "undone but for objects in a token",
             Self::SigningOff => "half signed off",
         })
     }
@@ -68,6 +74,10 @@ enum Entry {
     Undone(usize),
     /// A database is as it was before.
     DatabaseUndone(usize),
+    /// An object is about to be made in a token: the numbers of the token and of the object.
+    Making(usize, usize),
+    /// It is not in the token any more.
+    TakenOut(usize, usize),
     /// A directory that was not there before.
     Created(#[serde(with = "path_text")] PathBuf),
     /// When a directory was last modified before the sign-off: seconds and nanoseconds.
@@ -85,6 +95,7 @@ pub struct Journal {
     loaded: BTreeSet<usize>,
     undone: BTreeSet<usize>,
     databases_undone: BTreeSet<usize>,
+    made: BTreeSet<(usize, usize)>,
     created: Vec<PathBuf>,
     modified: BTreeMap<PathBuf, (i64, u32)>,
 }
@@ -136,6 +147,7 @@ impl Journal {
             loaded: BTreeSet::new(),
             undone: BTreeSet::new(),
             databases_undone: BTreeSet::new(),
+            made: BTreeSet::new(),
             created: Vec::new(),
             modified: BTreeMap::new(),
         };
@@ -148,6 +160,10 @@ impl Journal {
                 Ok(Entry::Undone(number)) => drop(journal.undone.insert(number)),
                 Ok(Entry::DatabaseUndone(number)) => {
                     journal.databases_undone.insert(number);
+                }
+                Ok(Entry::Making(token, object)) => drop(journal.made.insert((token, object))),
+                Ok(Entry::TakenOut(token, object)) => {
+                    journal.made.remove(&(token, object));
                 }
                 Ok(Entry::Created(path)) => journal.created.push(path),
                 Ok(Entry::Modified(path, seconds, nanoseconds)) => {
@@ -197,6 +213,27 @@ impl Journal {
         self.append(&Entry::DatabaseUndone(number))
     }
 
+    /// The objects that this restore has made in tokens, or has begun to make: numbers of tokens and objects, in order.
+    pub(super) fn made(&self) -> &BTreeSet<(usize, usize)> {
+        &self.made
+    }
+
+    /// Notes that an object is about to be made; durable when it returns, so that whatever is made is known.
+    pub(super) fn note_making(&mut self, token: usize, object: usize) -> Result<(), RestoreError> {
+        self.made.insert((token, object));
+        self.append(&Entry::Making(token, object))?;
+        self.sync()
+    }
+
+    pub(super) fn note_taken_out(
+        &mut self,
+        token: usize,
+        object: usize,
+    ) -> Result<(), RestoreError> {
+        self.made.remove(&(token, object));
+        self.append(&Entry::TakenOut(token, object))
+    }
+
     pub(super) fn is_fetched(&self, number: usize) -> bool {
         self.fetched.contains(&number)
     }
@@ -244,13 +281,17 @@ impl Journal {
     /// Enters a phase; durable when it returns.
     pub(super) fn enter(&mut self, phase: Phase) -> Result<(), RestoreError> {
         self.append(&Entry::Phase(phase))?;
-        let path = self.directory.join(PROGRESS);
-        self.progress
-            .sync_all()
-            .map_err(RestoreError::io("write", &path))?;
-        private_file::sync_parent(&path).map_err(RestoreError::io("write", &path))?;
+        self.sync()?;
         self.note_phase(phase);
         Ok(())
+    }
+
+    fn sync(&self) -> Result<(), RestoreError> {
+        let path = self.directory.join(PROGRESS);
+        let synced = self.progress.sync_all();
+        synced
+            .and_then(|()| private_file::sync_parent(&path))
+            .map_err(RestoreError::io("write", &path))
     }
 
     fn note_phase(&mut self, phase: Phase) {

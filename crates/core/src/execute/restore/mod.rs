@@ -19,9 +19,10 @@ use std::path::{Path, PathBuf};
 use self::journal::{Journal, Phase};
 use super::{Event, Observer};
 use crate::cancel::{Cancel, Interrupted};
+use crate::format::manifest::{Asset, AssetResult};
 use crate::plan::restore::{RestorePlan, Target};
 use crate::repository::RepositoryError;
-use crate::repository::reader::BackupReader;
+use crate::repository::reader::{BackupReader, Item};
 use crate::source::server::{DatabaseServer, LoadOptions};
 use crate::source::token::Token;
 use crate::source::{CaptureError, Restorer};
@@ -87,7 +88,9 @@ pub struct RestoreReport {
     pub problems: Vec<String>,
     /// What the operator should know.
     pub notes: Vec<String>,
-    /// Whether something that was replaced is kept and waits for the sign-off.
+    /// Objects that the restore has made in tokens, which an undo takes out again.
+    pub made_in_tokens: u64,
+    /// Whether the restore can be undone, and waits for the sign-off.
     pub awaits_sign_off: bool,
 }
 
@@ -167,6 +170,25 @@ pub enum RestoreError {
         /// Why.
         #[source]
         source: Box<CaptureError>,
+    },
+    /// The token is not the one that the plan was made for.
+    #[error("asset {asset}: the plan is for {planned}, and here is {found}")]
+    OtherToken {
+        /// The asset.
+        asset: String,
+        /// The token of the plan, in words.
+        planned: String,
+        /// This one.
+        found: String,
+    },
+    /// All is undone but for objects in a token.
+    #[error("not undone: what the restore has made is still in the token: {}", objects.join("; "))]
+    LeftInToken {
+        /// The objects, each with its asset.
+        objects: Vec<String>,
+        /// Why.
+        #[source]
+        source: Box<RestoreError>,
     },
     /// The plan names an asset that the backup does not hold.
     #[error("the backup holds no asset {asset}")]
@@ -285,11 +307,12 @@ fn go_on(
     });
     databases::swap(&journal, context, &mut report)?;
     swap::swap(&mut journal, context, &mut report)?;
-    tokens::put(&journal, backups, context, &mut report)?;
+    tokens::put(&mut journal, backups, context, &mut report)?;
     fetch::complete_directories(&journal, backups, context, &mut report)?;
     context.observer.event(Event::End { name: "swap" });
     report.items += journal.plan().items.len() as u64;
-    report.awaits_sign_off = journal.plan().replaces_anything();
+    report.made_in_tokens = journal.made().len() as u64;
+    report.awaits_sign_off = journal.plan().replaces_anything() || report.made_in_tokens > 0;
     if report.awaits_sign_off {
         journal.enter(Phase::Applied)?;
     } else {
@@ -311,19 +334,35 @@ pub fn undo(directory: &Path, context: &RestoreContext<'_>) -> Result<RestoreRep
             phase: journal.phase(),
         });
     }
-    swap::undo(&mut journal, context, &mut report)?;
-    tokens::undo(&journal, context, &mut report)?;
-    databases::undo(&mut journal, context, &mut report)?;
+    // What needs no token does not wait for one.
+    if journal.phase() != Phase::EmptyingTokens {
+        swap::undo(&mut journal, context, &mut report)?;
+        databases::undo(&mut journal, context, &mut report)?;
+    }
+    if !journal.made().is_empty() {
+        journal.enter(Phase::EmptyingTokens)?;
+        tokens::undo(&mut journal, context, &mut report)?;
+    }
     journal.remove()?;
     Ok(report)
 }
 
-/// Deletes what a finished restore has replaced; from here on there is no way back.
+/// Deletes what a finished restore has replaced; from here on there is no way back. Of one that is undone but for objects in a token,
+/// these stay.
 pub fn sign_off(
     directory: &Path,
     context: &RestoreContext<'_>,
 ) -> Result<RestoreReport, RestoreError> {
     let mut journal = Journal::open(directory)?.ok_or(RestoreError::NothingToDo)?;
+    let mut report = RestoreReport::default();
+    if journal.phase() == Phase::EmptyingTokens {
+        let stay = tokens::made(&journal).into_iter();
+        report
+            .notes
+            .extend(stay.map(|object| format!("{object} stays in the token")));
+        journal.remove()?;
+        return Ok(report);
+    }
     if !matches!(journal.phase(), Phase::Applied | Phase::SigningOff) {
         return Err(RestoreError::WrongPhase {
             label: journal.plan().label.to_string(),
@@ -331,10 +370,37 @@ pub fn sign_off(
             phase: journal.phase(),
         });
     }
-    let mut report = RestoreReport::default();
     journal.enter(Phase::SigningOff)?;
     databases::drop_old(&journal, context, &mut report)?;
     swap::delete_old(&mut journal, context, &mut report)?;
     journal.remove()?;
     Ok(report)
+}
+
+/// The backup that holds an asset, and what its manifest says of it.
+fn find_asset<'b, 'a>(
+    backups: &'b [BackupReader<'a>],
+    name: &str,
+) -> Result<(&'b BackupReader<'a>, Asset, AssetResult), RestoreError> {
+    for backup in backups {
+        let mut manifest = backup.manifest()?;
+        let mut current = None;
+        while let Some(item) = manifest
+            .next_item()
+            .map_err(|error| backup.manifest_error(error))?
+        {
+            match item {
+                Item::Asset(asset) => current = (asset.name == name).then_some(asset),
+                Item::Result(result) => {
+                    if let Some(asset) = current.take() {
+                        return Ok((backup, asset, result));
+                    }
+                }
+                Item::Stream(..) => {}
+            }
+        }
+    }
+    Err(RestoreError::NotInBackup {
+        asset: name.to_owned(),
+    })
 }

@@ -1,18 +1,18 @@
 //! Objects of tokens: each is rehearsed before anything is put in place, then made where it is missing, then proved.
 //!
-//! The plan says what was there before: only the rest is made, and only the rest is undone. How far an interrupted restore came
-//! is asked of the token.
+//! The plan says what was there before: only the rest is made. The journal says what of it this restore has made, or has begun to
+//! make: only that is undone. How far an interrupted restore came is asked of the token.
 
 use std::path::Path;
 
 use zeroize::Zeroizing;
 
 use super::journal::Journal;
-use super::{RestoreContext, RestoreError, RestoreReport, spool};
+use super::{RestoreContext, RestoreError, RestoreReport, find_asset, spool};
 use crate::execute::Event;
 use crate::format::envelope::Status;
 use crate::format::manifest::StreamKind;
-use crate::plan::restore::{RestoreObject, RestoreToken};
+use crate::plan::restore::{RestoreObject, RestorePlan, RestoreToken};
 use crate::repository::reader::{BackupReader, Item};
 use crate::source::CaptureError;
 use crate::source::token::Token;
@@ -34,16 +34,23 @@ fn failed(
     }
 }
 
+/// Opens the very token that the plan was made for: what is in another one is none of ours.
 fn open(
-    token: &RestoreToken,
-    journal: &Journal,
+    wanted: &RestoreToken,
+    plan: &RestorePlan,
     context: &RestoreContext<'_>,
 ) -> Result<Box<dyn Token>, RestoreError> {
-    (context.tokens)(&token.asset, &token.source, &journal.plan().options).map_err(failed(
-        token,
-        "open",
-        "the token",
-    ))
+    let failed = || failed(wanted, "open", "the token");
+    let token = (context.tokens)(&wanted.asset, &wanted.source, &plan.options).map_err(failed())?;
+    let found = token.name().map_err(failed())?;
+    if found == wanted.token {
+        return Ok(token);
+    }
+    Err(RestoreError::OtherToken {
+        asset: wanted.asset.clone(),
+        planned: wanted.token.clone(),
+        found,
+    })
 }
 
 fn step(
@@ -62,14 +69,16 @@ pub(super) fn rehearse(
     context: &RestoreContext<'_>,
 ) -> Result<(), RestoreError> {
     for wanted in &journal.plan().tokens {
-        let token = open(wanted, journal, context)?;
+        let token = open(wanted, journal.plan(), context)?;
+        let spool = journal.directory();
         let begin = |what| Event::Begin {
             name: &wanted.asset,
             what,
             size_bytes: None,
         };
         context.observer.event(begin("rehearse"));
-        contents(journal, wanted, backups, context, &mut |object, content| {
+        contents(spool, wanted, backups, context, &mut |number, content| {
+            let object = &wanted.objects[number];
             step(context, "rehearse", object)?;
             let rehearsed = token.rehearse(&object.object, content);
             rehearsed.map_err(failed(
@@ -87,17 +96,31 @@ pub(super) fn rehearse(
 
 /// Makes every object that is not there, and proves all of them.
 pub(super) fn put(
-    journal: &Journal,
+    journal: &mut Journal,
     backups: &[BackupReader<'_>],
     context: &RestoreContext<'_>,
     report: &mut RestoreReport,
 ) -> Result<(), RestoreError> {
-    for wanted in &journal.plan().tokens {
-        let token = open(wanted, journal, context)?;
-        contents(journal, wanted, backups, context, &mut |object, content| {
+    let (plan, spool) = (journal.plan().clone(), journal.directory().to_owned());
+    for (token_number, wanted) in plan.tokens.iter().enumerate() {
+        let token = open(wanted, &plan, context)?;
+        contents(&spool, wanted, backups, context, &mut |number, content| {
+            let object = &wanted.objects[number];
+            let failed = |operation| failed(wanted, operation, &object.object.what);
+            if !journal.made().contains(&(token_number, number)) {
+                if token.has(&object.object).map_err(failed("look for"))? {
+                    report.notes.push(format!(
+                        "asset {}: {} has come into the token since the plan was made, and is left as it is",
+                        wanted.asset, object.object.what
+                    ));
+                    return Ok(());
+                }
+                step(context, "begin to make", object)?;
+                journal.note_making(token_number, number)?;
+            }
             step(context, "put into the token", object)?;
             let put = token.put(&object.object, content);
-            put.map_err(failed(wanted, "put into the token", &object.object.what))?;
+            put.map_err(failed("put into the token"))?;
             report.bytes += object.size_bytes;
             Ok(())
         })?;
@@ -115,7 +138,8 @@ pub(super) fn put(
         if proof.failures.is_empty() {
             continue;
         }
-        if is_complete(wanted, backups)? {
+        let (_, _, captured) = find_asset(backups, &wanted.asset)?;
+        if captured.status == Status::Complete {
             return Err(RestoreError::NotProved {
                 asset: wanted.asset.clone(),
                 failures: proof.failures,
@@ -126,34 +150,82 @@ pub(super) fn put(
     Ok(())
 }
 
-/// Takes out again what was put into the tokens, last object first; what was there before stays.
+/// Takes out again what was put into the tokens, last object first; what was there before stays. A token that is not there keeps no
+/// other one from being emptied.
 pub(super) fn undo(
-    journal: &Journal,
+    journal: &mut Journal,
     context: &RestoreContext<'_>,
     report: &mut RestoreReport,
 ) -> Result<(), RestoreError> {
-    if !journal.swap_begun() {
-        return Ok(());
-    }
-    for wanted in journal.plan().tokens.iter().rev() {
-        let token = open(wanted, journal, context)?;
-        let made = wanted.objects.iter().filter(|object| !object.is_there);
-        for object in made.rev() {
-            step(context, "take out of the token", object)?;
-            let removed = token.remove(&object.object);
-            removed.map_err(failed(wanted, "take out of the token", &object.object.what))?;
-            report.items += 1;
+    let plan = journal.plan().clone();
+    let mut failure = None;
+    for (number, wanted) in plan.tokens.iter().enumerate().rev() {
+        let of_this = journal.made().range((number, 0)..(number + 1, 0));
+        let made: Vec<usize> = of_this.map(|(_, object)| *object).rev().collect();
+        if made.is_empty() {
+            continue;
+        }
+        let token = open(wanted, &plan, context);
+        let taken = token.and_then(|token| {
+            made.into_iter().try_for_each(|object| {
+                take_out(&*token, wanted, &wanted.objects[object], context, report)?;
+                journal.note_taken_out(number, object)
+            })
+        });
+        match taken {
+            Err(RestoreError::Interrupted(error)) => return Err(error.into()),
+            Err(error) => failure = failure.or(Some(error)),
+            Ok(()) => {}
         }
     }
+    match failure {
+        Some(source) => Err(RestoreError::LeftInToken {
+            objects: made(journal),
+            source: Box::new(source),
+        }),
+        None => Ok(()),
+    }
+}
+
+fn take_out(
+    token: &dyn Token,
+    wanted: &RestoreToken,
+    object: &RestoreObject,
+    context: &RestoreContext<'_>,
+    report: &mut RestoreReport,
+) -> Result<(), RestoreError> {
+    let failed = |operation| failed(wanted, operation, &object.object.what);
+    step(context, "take out of the token", object)?;
+    if !token.has(&object.object).map_err(failed("look for"))? {
+        report.notes.push(format!(
+            "asset {}: {} is not in the token",
+            wanted.asset, object.object.what
+        ));
+    }
+    // Also of one that was never whole something may be left.
+    let removed = token.remove(&object.object);
+    removed.map_err(failed("take out of the token"))?;
+    report.items += 1;
     Ok(())
 }
 
-/// Takes an object with its content.
-type TakeContent<'t> = &'t mut dyn FnMut(&RestoreObject, &[u8]) -> Result<(), RestoreError>;
+/// What this restore has made in tokens, in words.
+pub(super) fn made(journal: &Journal) -> Vec<String> {
+    let tokens = &journal.plan().tokens;
+    let words = |(token, object): &(usize, usize)| {
+        let token = &tokens[*token];
+        let what = &token.objects[*object].object.what;
+        format!("{what} of asset {}, {}", token.asset, token.token)
+    };
+    journal.made().iter().map(words).collect()
+}
+
+/// Takes the number of an object, and its content.
+type TakeContent<'t> = &'t mut dyn FnMut(usize, &[u8]) -> Result<(), RestoreError>;
 
 /// Hands the content of every object that the plan makes to `take`, proved, from memory that is wiped.
 fn contents(
-    journal: &Journal,
+    spool: &Path,
     wanted: &RestoreToken,
     backups: &[BackupReader<'_>],
     context: &RestoreContext<'_>,
@@ -161,57 +233,34 @@ fn contents(
 ) -> Result<(), RestoreError> {
     let find = |path: &Path| {
         let mut objects = wanted.objects.iter();
-        objects.find(|object| !object.is_there && object.object.stream == path)
+        objects.position(|object| !object.is_there && object.object.stream == path)
     };
-    for backup in backups {
-        let mut manifest = backup.manifest()?;
-        let mut in_asset = false;
-        while let Some(item) = manifest
-            .next_item()
-            .map_err(|error| backup.manifest_error(error))?
-        {
-            match item {
-                Item::Asset(asset) => in_asset = asset.name == wanted.asset,
-                Item::Stream(stream, runs) if in_asset && stream.kind == StreamKind::Dump => {
-                    let Some(object) = find(&stream.path) else {
-                        continue;
-                    };
-                    let path = journal.directory().join("object");
-                    let parts = (&stream, runs.as_slice(), manifest.packs());
-                    let spooled = spool::fetch(backup, parts, &path, context)?;
-                    // Allocated in one piece: a vector that grows would leave copies behind.
-                    let capacity = usize::try_from(object.size_bytes).unwrap_or_default();
-                    let mut content = Zeroizing::new(Vec::with_capacity(capacity));
-                    spooled.copy(&mut *content, context.cancel).map_err(failed(
-                        wanted,
-                        "read",
-                        &object.object.what,
-                    ))?;
-                    take(object, &content)?;
-                }
-                Item::Stream(..) | Item::Result(_) => {}
+    let (backup, ..) = find_asset(backups, &wanted.asset)?;
+    let mut manifest = backup.manifest()?;
+    let mut in_asset = false;
+    while let Some(item) = manifest
+        .next_item()
+        .map_err(|error| backup.manifest_error(error))?
+    {
+        match item {
+            Item::Asset(asset) => in_asset = asset.name == wanted.asset,
+            Item::Stream(stream, runs) if in_asset && stream.kind == StreamKind::Dump => {
+                let Some(number) = find(&stream.path) else {
+                    continue;
+                };
+                let object = &wanted.objects[number];
+                let path = spool.join("object");
+                let parts = (&stream, runs.as_slice(), manifest.packs());
+                let spooled = spool::fetch(backup, parts, &path, context)?;
+                // Allocated in one piece: a vector that grows would leave copies behind.
+                let capacity = usize::try_from(object.size_bytes).unwrap_or_default();
+                let mut content = Zeroizing::new(Vec::with_capacity(capacity));
+                let copied = spooled.copy(&mut *content, context.cancel);
+                copied.map_err(failed(wanted, "read", &object.object.what))?;
+                take(number, &content)?;
             }
+            Item::Stream(..) | Item::Result(_) => {}
         }
     }
     Ok(())
-}
-
-/// Whether the asset was captured whole.
-fn is_complete(wanted: &RestoreToken, backups: &[BackupReader<'_>]) -> Result<bool, RestoreError> {
-    for backup in backups {
-        let mut manifest = backup.manifest()?;
-        while let Some(item) = manifest
-            .next_item()
-            .map_err(|error| backup.manifest_error(error))?
-        {
-            if let Item::Result(result) = item
-                && result.name == wanted.asset
-            {
-                return Ok(result.status == Status::Complete);
-            }
-        }
-    }
-    Err(RestoreError::NotInBackup {
-        asset: wanted.asset.clone(),
-    })
 }

@@ -406,6 +406,52 @@ fn keys_stay_with_the_databases_that_need_them() {
 }
 
 #[test]
+fn redirected_files_stay_with_the_backups_that_need_them() {
+    let times = hourly("2026-11-01T00:00:00Z", 6);
+    let now = times[5];
+    let last = |last| Retention {
+        last,
+        ..Retention::default()
+    };
+    let mut config = seen(times.clone(), last(3));
+    let mut secrets = seen(times, last(1));
+    for one in &mut config.backups {
+        one.envelope.assets = vec![asset("config", Class::Config)];
+    }
+    for one in &mut secrets.backups {
+        let part = asset("config-secrets", Class::Secret);
+        one.envelope.assets = vec![part, asset("token", Class::Secret)];
+    }
+    // Nobody needs what stands alone, nor what only has the name.
+    secrets.backups[1].envelope.assets.remove(0);
+    config.holds = vec![(config.backups[1].envelope.label.clone(), "case 7".into())];
+    let mut both = input(config, now);
+    both.repositories.insert("keys".into(), secrets);
+    let plan = plan_expire(&both);
+    assert_eq!(kept(&plan), [2, 4, 5, 6]);
+    assert_eq!(kept_in(&plan, "keys"), [4, 5, 6]);
+    let reasons = &plan.repositories["keys"].kept[1].reasons;
+    assert_eq!(
+        reasons[0].text,
+        "has the files with secrets of config for the same backup in one"
+    );
+    // Where all is in one envelope, nothing else is needed.
+    let mut all = both.clone();
+    let one = all.repositories.get_mut("one").expect("is there");
+    for backup in &mut one.backups {
+        let part = asset("config-secrets", Class::Secret);
+        backup.envelope.assets.push(part);
+    }
+    assert_eq!(kept_in(&plan_expire(&all), "keys"), [6]);
+    // What is needed may have a database, whose keys are needed then.
+    let keys = both.repositories.get_mut("keys").expect("is there");
+    let databases = &mut keys.backups[3].envelope.assets;
+    databases.push(asset("db", Class::Database));
+    databases.retain(|asset| asset.name != "token");
+    assert_eq!(kept_in(&plan_expire(&both), "keys"), [3, 4, 5, 6]);
+}
+
+#[test]
 fn objects_of_the_current_epoch_stay() {
     let day = |day: i64| time("2026-11-01T00:00:00Z") + (24 * day).hours();
     let times: Vec<_> = (0..40).map(day).collect();

@@ -1,13 +1,14 @@
 //! The keys of the source `files`.
 
 use strongroom_adapters::source::files::{ASK, OnSecret};
+use strongroom_core::plan::backup::part_name;
 use strongroom_core::source::Class;
 use toml::Spanned;
 
 use super::super::Settings;
 use super::super::location::resolve;
 use super::super::section::Section;
-use super::{Own, Redirect, part_name};
+use super::{Own, Redirect};
 
 /// Reads the keys of the source `files` of the asset `name`.
 pub(super) fn read(

@@ -54,11 +54,6 @@ impl ParsedAsset {
     }
 }
 
-/// The name of the asset that takes what another one redirects.
-pub(super) fn part_name(asset: &str) -> String {
-    format!("{asset}-secrets")
-}
-
 /// Reads an `[asset.NAME]` table.
 pub(super) fn read(section: Section<'_, '_>, name: &str, directory: &Path) -> ParsedAsset {
     if name == "latest" {

@@ -93,6 +93,38 @@ fn one_identity_does_not_open_a_key_and_its_password() {
 }
 
 #[test]
+fn a_password_that_is_redirected_to_the_keys_is_refused() {
+    let text = |recipient: &str, to: &str, paths: &str| {
+        let text = with_password("[\"other\"]", "passwords", recipient, "");
+        format!(
+            "{text}[asset.etc]\nsource = \"files\"\nclass = \"config\"\npaths = {paths}\non_secret = \"redirect\"\nredirect_to = \"{to}\"\n"
+        )
+    };
+    let begin = "asset \"ca-key\": one identity opens the keys and their password: \"key_password_file\" goes with asset \"etc-secrets\" to repository";
+    let other = third();
+    for (recipient, to, how) in [
+        (other.as_str(), "keysafe", "\"keysafe\" like the keys"),
+        (
+            B,
+            "passwords",
+            "\"passwords\", which has a recipient of \"keysafe\" with the keys",
+        ),
+    ] {
+        let found = faults(&text(recipient, to, "[\"/etc/s\"]"));
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(
+            found[0].ends_with(&format!("{begin} {how}")),
+            "{}",
+            found[0]
+        );
+    }
+    assert!(parse(&text(&other, "passwords", "[\"/etc/s\"]")).is_ok());
+    assert!(parse(&text(&other, "keysafe", "[\"/etc/t\"]")).is_ok());
+    let excluded = "[\"/etc/s\"]\nexclude = [\"*.pass\"]";
+    assert!(parse(&text(&other, "keysafe", excluded)).is_ok());
+}
+
+#[test]
 fn a_key_that_covers_its_own_password_is_refused() {
     let text = with_password("[\"other\"]", "passwords", &third(), "");
     let text = text.replace("[\"ca.key.pem\"]", "[\"ca.key.pem\", \"ca.pass\"]");
