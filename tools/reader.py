@@ -9,6 +9,7 @@ import argparse, base64, collections, contextlib, functools, glob, hashlib, iter
 import subprocess, sys, tempfile
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 AGE, UNZSTD, MIB, HOLE, problems = ["age", "-d"], ["zstd", "-d", "-c", "-q"], 1 << 20, memoryview(bytes(1 << 20)), []
 SIGNED, LINE, PACK, FRAME, KEY, PACKS = 64 * MIB, MIB, 64 * MIB, 4 * MIB, 64 << 10, 2**31 - 1  # section 8
@@ -332,7 +333,7 @@ def combine(files):
             for x in (other.index for other in chosen if other is not one):
                 weight = times(times(weight, x), functools.reduce(times, [x ^ one.index] * 254))
             secret = bytes(a ^ times(weight, b) for a, b in zip(secret, one.value))
-        public = X25519PrivateKey.from_private_bytes(secret).public_key().public_bytes_raw()
+        public = X25519PrivateKey.from_private_bytes(secret).public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
         text = f"strongroom custody set v1\n{needed}\n{spell('age', public)}\n"
         if hashlib.sha256(text.encode()).hexdigest()[:16] == shares[0].set: return spell("age-secret-key-", secret).upper()
     raise Problem("the shares do not give the identity of their set: one of them is false")

@@ -276,7 +276,7 @@ fn tools(facts: &Facts, parts: &mut Vec<Part>) {
             row(
                 "python3",
                 "3.11 or later",
-                "with the package cryptography, any version",
+                "with the package cryptography, 38 or later",
             ),
             row(
                 "openssl",

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::fixture::{Host, must, write};
+use crate::reader::PYTHON;
 
 /// What a stranger's machine has: what the kit asks for, and what is needed to start it.
 const PROGRAMS: [&str; 7] = [
@@ -68,14 +69,10 @@ fn host() -> Host {
     host
 }
 
-/// Where a program lies. A `python3` may be a script that looks for the right one with more than a stranger has.
+/// Where a program lies.
 fn find(program: &str) -> PathBuf {
     if program == "python3" {
-        let told = Command::new(program)
-            .args(["-c", "import sys; print(sys.executable)"])
-            .output()
-            .expect("python3");
-        return String::from_utf8_lossy(&told.stdout).trim().into();
+        return PYTHON.into();
     }
     let path = std::env::var_os("PATH").expect("a PATH");
     let mut found = std::env::split_paths(&path).map(|place| place.join(program));

@@ -5,15 +5,18 @@ use std::process::{Command, Output};
 
 use crate::fixture::{Host, copy_tree};
 
+/// The Python of the distribution, whose packages are as old as a stranger's.
+pub(crate) const PYTHON: &str = "/usr/bin/python3";
+
 /// Runs the reader.
 pub(crate) fn read(arguments: &[&str]) -> Output {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tools/reader.py");
     assert!(script.is_file(), "{} is missing", script.display());
-    Command::new("python3")
+    Command::new(PYTHON)
         .arg(script)
         .args(arguments)
         .output()
-        .expect("python3 starts")
+        .expect("/usr/bin/python3 starts")
 }
 
 #[track_caller]
