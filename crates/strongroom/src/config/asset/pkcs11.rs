@@ -105,6 +105,17 @@ fn token(section: &Section<'_, '_>) -> Option<TokenUri> {
     let uri = section.string("uri");
     let (label, serial) = (section.string("token"), section.string("serial"));
     let other = label.as_ref().or(serial.as_ref());
+    if let Some(label) = label
+        .as_ref()
+        .filter(|label| label.get_ref().starts_with("pkcs11:"))
+    {
+        section.report(
+            &label.span(),
+            "\"token\" is the label of the token, and this is a URI",
+            "Write it as uri = \"pkcs11:token=LABEL;serial=NUMBER\".",
+        );
+        return None;
+    }
     match (&uri, other) {
         (Some(uri), None) => match TokenUri::parse(uri.get_ref()) {
             Ok(uri) => Some(uri),

@@ -22,6 +22,11 @@ const FAULTS: &[(&str, usize, &str)] = &[
         "\"uri\" and \"token\" or \"serial\" both say which token is meant",
     ),
     (
+        "token = \"pkcs11:token=ca\"\nexport = \"inventory\"",
+        21,
+        "\"token\" is the label of the token, and this is a URI",
+    ),
+    (
         "uri = \"pkcs11:token=ca;pin-value=planted\"\nexport = \"inventory\"",
         21,
         "\"uri\": it holds a PIN, which belongs into a file",
