@@ -1,32 +1,9 @@
 //! Encrypted keys and their passwords, from outside.
 
-use std::process::Command;
-
-use crate::fixture::{Host, PROGRAM, must, write};
+use crate::fixture::{Host, must, write};
+use crate::terminal::typed;
 
 const PASSWORD: &str = "canary-password-8c1d77e0a4f2";
-
-/// Runs a program at a terminal of its own; whenever it asks, the next line of a file is typed.
-const TYPIST: &str = r#"
-import os, pty, sys
-lines, said, answered = open(sys.argv[1]).read().splitlines(), b"", 0
-child, terminal = pty.fork()
-if child == 0:
-    os.execv(sys.argv[2], sys.argv[2:])
-while True:
-    try:
-        new = os.read(terminal, 4096)
-    except OSError:
-        new = b""
-    if not new:
-        break
-    said += new
-    if said.count(b"Enter ") > answered and said.rstrip(b"\x1b[?0123456789hl").endswith(b": "):
-        os.write(terminal, lines[answered].encode() + b"\n")
-        answered += 1
-sys.stdout.buffer.write(said)
-sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-"#;
 
 /// A host whose CA key is encrypted, with `lines` in the asset of the key.
 fn configure(host: &Host, lines: &str) {
@@ -126,19 +103,21 @@ fn a_password_is_asked_for_where_no_file_has_it() {
         .says("does not open it");
 
     // At a terminal, the second time rightly.
-    let typed = host.path("typed");
-    write(&typed, format!("another one\n{PASSWORD}\n"));
-    let mut command = Command::new("python3");
-    command.args(["-c", TYPIST]).arg(&typed);
-    command
-        .arg(PROGRAM)
-        .arg("--config")
-        .arg(&file)
-        .arg("backup");
-    host.finish(&mut command)
-        .exits(0)
-        .says("Enter the password of the private key")
-        .says("Enter another password of the private key");
+    let lines = ["another one".to_owned(), PASSWORD.to_owned()];
+    let (status, said) = typed(&host, &["backup"], &lines);
+    assert_eq!(status, Some(0), "{said}");
+    assert!(
+        said.contains("Enter the password of the private key"),
+        "{said}"
+    );
+    assert!(
+        said.contains("Enter another password of the private key"),
+        "{said}"
+    );
+    assert!(
+        !said.contains(PASSWORD) && !said.contains("another one"),
+        "{said}"
+    );
 }
 
 #[test]

@@ -29,4 +29,5 @@ mod secrets;
 mod servers;
 mod snapshot;
 mod stolen;
+mod terminal;
 mod tokens;

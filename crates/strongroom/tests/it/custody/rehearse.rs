@@ -1,9 +1,8 @@
 //! Single shares are proved, also typed at a terminal.
 
-use std::process::Command;
-
 use super::{Ceremony, PAPER, SEALED};
-use crate::fixture::{Host, write};
+use crate::fixture::write;
+use crate::terminal::typed;
 
 #[test]
 fn rehearsals_prove_single_shares() {
@@ -75,45 +74,6 @@ fn rehearsals_prove_single_shares() {
             .exits(4)
             .has("what is said to be the share of deputy is the share of notary")
     );
-}
-
-/// Types lines at a terminal of its own, one at each prompt; what the terminal shows.
-const TYPIST: &str = r#"
-import json, os, pty, sys
-job = json.load(sys.stdin)
-pid, terminal = pty.fork()
-if pid == 0:
-    os.execv(job["argv"][0], job["argv"])
-shown, lines, prompts = b"", job["lines"], 0
-try:
-    while piece := os.read(terminal, 4096):
-        shown += piece
-        while lines and shown.count(b"Enter ") > prompts:
-            prompts += 1
-            os.write(terminal, lines.pop(0).encode() + b"\n")
-except OSError:
-    pass
-status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-sys.stdout.buffer.write(shown)
-sys.exit(status)
-"#;
-
-fn typed(host: &Host, arguments: &[&str], lines: &[String]) -> (Option<i32>, String) {
-    let config = host.text("host/strongroom.toml");
-    let mut argv = vec![env!("CARGO_BIN_EXE_strongroom"), "--config", &config];
-    argv.extend(arguments);
-    let job = serde_json::json!({ "argv": argv, "lines": lines });
-    write(&host.path("typist.json"), job.to_string());
-    let stdin = std::fs::File::open(host.path("typist.json")).expect("opens");
-    let typist = Command::new("python3")
-        .args(["-c", TYPIST])
-        .stdin(stdin)
-        .output();
-    let typist = typist.expect("python3 starts");
-    (
-        typist.status.code(),
-        String::from_utf8_lossy(&typist.stdout).into_owned(),
-    )
 }
 
 #[test]
