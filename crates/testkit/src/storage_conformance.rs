@@ -45,11 +45,16 @@ pub const CASES: &[Case] = &[
     ),
     case("a range ends where the object ends", ranges),
     case("get refuses more than its limit", get_limit),
+    case("of many objects each is read or told", get_each),
     case("an object of 8 MiB comes back", large),
     case("open may be called often and read in pieces", open_twice),
     case("names are listed by prefix with their sizes", listing),
     case("the visitor of a list may use the storage", list_reentrant),
     case("delete removes one object and may be repeated", delete),
+    case(
+        "many objects are deleted, whether there or not",
+        delete_each,
+    ),
     case("a deleted name may be stored again", put_after_delete),
     case(
         "several threads may put different objects at once",
@@ -72,10 +77,11 @@ const fn case(name: &'static str, run: fn(&dyn Storage)) -> Case {
 }
 
 /// The cases that delete; a writer may not.
-const DELETING: [&str; 3] = [
+const DELETING: [&str; 4] = [
     "the visitor of a list may use the storage",
     "delete removes one object and may be repeated",
     "a deleted name may be stored again",
+    "many objects are deleted, whether there or not",
 ];
 
 /// Runs all cases, each on a storage of its own, and panics at the first that fails, after naming it.
@@ -326,6 +332,34 @@ fn get_limit(storage: &dyn Storage) {
     }
 }
 
+fn get_each(storage: &dyn Storage) {
+    let sizes = [0, 1, 100, 40_000, 300_000, 5];
+    let content = |size: usize| vec![b'x'; size];
+    let mut names: Vec<ObjectName> = sizes
+        .iter()
+        .map(|size| put(storage, &content(*size)))
+        .collect();
+    storage.flush().expect("flushes");
+    names.insert(2, name_of(b"not there"));
+    let mut read = BTreeMap::new();
+    storage.get_each(&names, 100_000, &mut |name, bytes| {
+        assert!(read.insert(name.clone(), bytes).is_none(), "{name} twice");
+    });
+    assert_eq!(read.len(), names.len());
+    assert!(matches!(
+        read.remove(&names.remove(2)),
+        Some(Err(StorageError::NotFound { .. }))
+    ));
+    for (name, size) in names.iter().zip(sizes) {
+        match read.remove(name).expect("each has its outcome") {
+            Ok(bytes) => assert!(bytes == content(size), "{size}"),
+            Err(StorageError::TooLarge { .. }) => assert_eq!(size, 300_000),
+            Err(error) => panic!("{size}: {error:?}"),
+        }
+    }
+    storage.get_each(&[], 1, &mut |name, _| panic!("{name} was not asked for"));
+}
+
 fn large(storage: &dyn Storage) {
     let bytes: Vec<u8> = (0..2_u32 << 20).flat_map(u32::to_le_bytes).collect();
     let name = put(storage, &bytes);
@@ -414,6 +448,23 @@ fn delete(storage: &dyn Storage) {
     storage
         .delete(&name_of(b"never there"))
         .expect("was never there");
+    assert_eq!(get(storage, &stays), b"stays");
+}
+
+fn delete_each(storage: &dyn Storage) {
+    let stays = put(storage, b"stays");
+    let mut names: Vec<ObjectName> = (0..50_u8).map(|byte| put(storage, &[byte])).collect();
+    storage.flush().expect("flushes");
+    names.insert(7, name_of(b"not there"));
+    let mut told = Vec::new();
+    storage.delete_each(&names, &mut |name, outcome| {
+        outcome.expect("deletes");
+        told.push(name.clone());
+    });
+    told.sort();
+    names.sort();
+    assert_eq!(told, names);
+    assert_eq!(list(storage, OBJECTS).len(), 1);
     assert_eq!(get(storage, &stays), b"stays");
 }
 

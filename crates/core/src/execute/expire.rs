@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::{Event, Observer};
 use crate::cancel::Cancel;
@@ -17,7 +17,7 @@ use crate::format::writer_key::WriterKey;
 use crate::format::{Digest, EpochId, Label, VERSION, WriterId};
 use crate::plan::expire::{BackupSeen, Going, ObjectSeen, RepositoryPlan, RepositorySeen};
 use crate::repository::{ExpiryRecords, Repository, RepositoryError};
-use crate::storage::{ObjectStat, Put, StorageError};
+use crate::storage::{ObjectStat, Put, StorageError, batches};
 
 /// How many records of expired backups stay: one may be being read while the next takes its place.
 const RECORDS_KEPT: u64 = 2;
@@ -293,44 +293,51 @@ fn delete_all(
         size_bytes: None,
     });
     let storage = job.repository.storage();
-    let next = AtomicUsize::new(0);
+    let numbered: Vec<(usize, &(ObjectName, u64))> = names.iter().enumerate().collect();
+    let (threads, batches) = batches(storage, &numbered);
+    let next = Mutex::new(batches);
+    let has_failed = AtomicBool::new(false);
     let (count, bytes) = (AtomicU64::new(0), AtomicU64::new(0));
     let refused = Mutex::new(Vec::new());
     let failure: Mutex<Option<ExpireError>> = Mutex::new(None);
     let stop = |error: ExpireError| {
-        next.store(names.len(), Ordering::Relaxed);
+        has_failed.store(true, Ordering::Relaxed);
         failure
             .lock()
             .expect("no panic under the lock")
             .get_or_insert(error);
     };
     let work = || {
-        loop {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            let Some((name, size)) = names.get(index) else {
-                return;
-            };
+        while !has_failed.load(Ordering::Relaxed) {
+            let batch = next.lock().expect("no panic under the lock").next();
+            let Some(batch) = batch else { return };
             if let Err(interrupted) = job.cancel.check() {
                 return stop(StorageError::from(interrupted).into());
             }
-            match storage.delete(name) {
-                Ok(()) => {
-                    count.fetch_add(1, Ordering::Relaxed);
-                    bytes.fetch_add(*size, Ordering::Relaxed);
+            let together: Vec<ObjectName> =
+                batch.iter().map(|(_, (name, _))| name.clone()).collect();
+            storage.delete_each(&together, &mut |name, outcome| {
+                let same = |(_, (one, _)): &&(usize, &(ObjectName, u64))| one == name;
+                let (index, (_, size)) = batch.iter().find(same).expect("one of the batch");
+                match outcome {
+                    Ok(()) => {
+                        count.fetch_add(1, Ordering::Relaxed);
+                        bytes.fetch_add(*size, Ordering::Relaxed);
+                    }
+                    Err(error @ StorageError::Refused(_)) => {
+                        let why = format!("{name}: {}", error_chain(&error));
+                        let index = *index;
+                        refused
+                            .lock()
+                            .expect("no panic under the lock")
+                            .push(Refused { index, why });
+                    }
+                    Err(error) => stop(error.into()),
                 }
-                Err(error @ StorageError::Refused(_)) => {
-                    let why = format!("{name}: {}", error_chain(&error));
-                    refused
-                        .lock()
-                        .expect("no panic under the lock")
-                        .push(Refused { index, why });
-                }
-                Err(error) => return stop(error.into()),
-            }
+            });
         }
     };
     std::thread::scope(|scope| {
-        let threads = storage.readers().min(names.len()).max(1);
         for _ in 1..threads {
             scope.spawn(work);
         }

@@ -34,7 +34,7 @@ use crate::format::seal::{BoxedIdentity, EpochIdentity};
 use crate::format::writer_key::WriterKey;
 use crate::format::{Digest, FormatError, RepositoryId, WriterId, limits};
 use crate::source::Class;
-use crate::storage::{Put, Storage, StorageError};
+use crate::storage::{self, Put, Storage, StorageError};
 use state::Head;
 
 /// How many envelopes above the known ones are read at most, in search of one that holds.
@@ -256,11 +256,19 @@ impl Repository {
     /// Reads one stored envelope.
     pub fn envelope(&self, name: &ObjectName) -> Result<StoredEnvelope, RepositoryError> {
         let bytes = self.storage.get(name, limits::DOCUMENT_MAX)?;
-        let envelope = Envelope::open(&bytes, name, &self.document)
+        self.open_envelope(name, &bytes)
+    }
+
+    fn open_envelope(
+        &self,
+        name: &ObjectName,
+        bytes: &[u8],
+    ) -> Result<StoredEnvelope, RepositoryError> {
+        let envelope = Envelope::open(bytes, name, &self.document)
             .map_err(|error| RepositoryError::damaged(name, error))?;
         Ok(StoredEnvelope {
             envelope,
-            digest: Digest::of(&bytes),
+            digest: Digest::of(bytes),
             stored: None,
         })
     }
@@ -374,19 +382,26 @@ impl Repository {
             let writer = name.envelope_parts().map(|(writer, _)| writer);
             writer.is_some_and(|writer| self.document.writer(writer).is_ok())
         };
-        let next = Mutex::new(names.iter().filter(is_known));
+        let names: Vec<ObjectName> = names.iter().filter(is_known).cloned().collect();
+        let (threads, batches) = storage::batches(self.storage(), &names);
+        let next = Mutex::new(batches);
         let read = Mutex::new(BTreeMap::new());
         let work = || {
             loop {
-                let name = next.lock().unwrap_or_else(PoisonError::into_inner).next();
-                let Some(name) = name else { return };
-                let envelope = self.envelope(name);
-                let mut read = read.lock().unwrap_or_else(PoisonError::into_inner);
-                read.insert(name.clone(), envelope);
+                let batch = next.lock().unwrap_or_else(PoisonError::into_inner).next();
+                let Some(batch) = batch else { return };
+                let mut visit = |name: &ObjectName, bytes: Result<Vec<u8>, StorageError>| {
+                    let bytes = bytes.map_err(RepositoryError::from);
+                    let envelope = bytes.and_then(|bytes| self.open_envelope(name, &bytes));
+                    let mut read = read.lock().unwrap_or_else(PoisonError::into_inner);
+                    read.insert(name.clone(), envelope);
+                };
+                self.storage
+                    .get_each(batch, limits::DOCUMENT_MAX, &mut visit);
             }
         };
         std::thread::scope(|scope| {
-            for _ in 1..self.storage.readers().min(names.len()) {
+            for _ in 1..threads {
                 scope.spawn(work);
             }
             work();

@@ -58,6 +58,22 @@ pub struct FreeSpace {
     pub total_bytes: u64,
 }
 
+/// How many small objects are asked for together, at most.
+const TOGETHER_MAX: usize = 32;
+
+/// Shares work on many small objects out to the readers of a storage, and to each together what goes together.
+pub(crate) fn batches<'n, T>(
+    storage: &dyn Storage,
+    items: &'n [T],
+) -> (usize, std::slice::Chunks<'n, T>) {
+    let readers = storage.readers().max(1);
+    let size = items.len().div_ceil(readers).clamp(1, TOGETHER_MAX);
+    (readers.min(items.len().div_ceil(size)), items.chunks(size))
+}
+
+/// Hears what came of each of several objects; must not use the storage itself, which waits for it.
+pub type Outcomes<'v, T> = &'v mut dyn FnMut(&ObjectName, Result<T, StorageError>);
+
 /// Named, immutable objects.
 ///
 /// Contract, held by `strongroom_testkit::storage_conformance`:
@@ -119,6 +135,14 @@ pub trait Storage: Send + Sync {
         Ok(bytes)
     }
 
+    /// Reads several objects of at most `limit` bytes each, and hands over what came of each, one at a time and in no order. A
+    /// storage behind a network may ask for them together.
+    fn get_each(&self, names: &[ObjectName], limit: usize, visit: Outcomes<'_, Vec<u8>>) {
+        for name in names {
+            visit(name, self.get(name, limit));
+        }
+    }
+
     /// Every object whose name begins with `prefix`, with its size, in no order; foreign names are passed over.
     fn list(
         &self,
@@ -138,10 +162,17 @@ pub trait Storage: Send + Sync {
     /// Deletes an object; one that is gone already is no error.
     fn delete(&self, name: &ObjectName) -> Result<(), StorageError>;
 
+    /// Deletes several, and tells what came of each, in no order.
+    fn delete_each(&self, names: &[ObjectName], visit: Outcomes<'_, ()>) {
+        for name in names {
+            visit(name, self.delete(name));
+        }
+    }
+
     /// The room left, where the storage can tell.
     fn free_space(&self) -> Result<Option<FreeSpace>, StorageError>;
 
-    /// How many readers at once it serves best.
+    /// How many readers at once it serves best; each may ask for many objects together.
     fn readers(&self) -> usize {
         std::thread::available_parallelism().map_or(1, usize::from)
     }

@@ -26,7 +26,7 @@ use strongroom_core::cancel::Cancel;
 use strongroom_core::format::Digest;
 use strongroom_core::format::name::ObjectName;
 use strongroom_core::storage::{
-    Body, FreeSpace, ObjectStat, Put, Refusal, Silence, Storage, StorageError,
+    Body, FreeSpace, ObjectStat, Outcomes, Put, Refusal, Silence, Storage, StorageError,
 };
 
 use super::TransferLimits;
@@ -51,6 +51,16 @@ pub trait Requests: Send + Sync + 'static {
     /// At most `length` bytes from `offset`; fewer only where the object ends, none behind its end.
     fn get(&self, key: &str, offset: u64, length: usize) -> Result<Vec<u8>, RequestError>;
 
+    /// The first `length` bytes of each of these objects, asked for together and once: hands over what came of each, one at a
+    /// time and in their order; not of all where the connection broke, or where nothing goes together.
+    fn get_together(
+        &self,
+        _keys: &[&str],
+        _length: usize,
+        _take: &mut dyn FnMut(Result<Vec<u8>, RequestError>),
+    ) {
+    }
+
     /// What is known of an object; `None` when it is not there.
     fn head(&self, key: &str) -> Result<Option<ObjectStat>, RequestError>;
 
@@ -64,6 +74,9 @@ pub trait Requests: Send + Sync + 'static {
 
     /// Deletes an object; one that is gone already is no error.
     fn delete(&self, key: &str) -> Result<(), RequestError>;
+
+    /// Deletes these together, asked once; what came of each as in [`Requests::get_together`].
+    fn delete_together(&self, _keys: &[&str], _take: &mut dyn FnMut(Result<(), RequestError>)) {}
 
     /// The room left, where the storage can tell.
     fn free_space(&self) -> Result<Option<FreeSpace>, RequestError> {
@@ -197,6 +210,39 @@ impl<R: Requests> Link<R> {
         }
     }
 
+    /// Asks about several objects together, and then one by one about those that have no answer.
+    fn ask_together<T>(
+        &self,
+        operation: &'static str,
+        names: &[ObjectName],
+        together: impl Fn(&R, &[&str], &mut dyn FnMut(Result<T, RequestError>)),
+        alone: impl Fn(&ObjectName) -> Result<T, StorageError>,
+        visit: Outcomes<'_, T>,
+    ) {
+        let keys: Vec<&str> = names.iter().map(ObjectName::as_str).collect();
+        let mut unanswered = Vec::new();
+        let mut rest = names.iter();
+        if keys.len() > 1 && self.pace.before_request(0, &self.cancel).is_ok() {
+            together(&self.requests, &keys, &mut |answer| {
+                let name = rest.next().expect("one answer each");
+                match answer {
+                    // Not here: what asks together may hold a connection that asking alone waits for.
+                    Err(RequestError::Transient(_)) => unanswered.push(name),
+                    answer => {
+                        let location = self.requests.location();
+                        visit(
+                            name,
+                            answer.map_err(|error| error.at(location, operation, name.as_str())),
+                        );
+                    }
+                }
+            });
+        }
+        for name in unanswered.into_iter().chain(rest) {
+            visit(name, alone(name));
+        }
+    }
+
     fn get(&self, key: &str, offset: u64, length: usize) -> Result<Vec<u8>, StorageError> {
         let bytes = self.ask("read", key, 0, |requests| requests.get(key, offset, length))?;
         self.pace.after_bytes(bytes.len() as u64, &self.cancel)?;
@@ -313,13 +359,18 @@ impl<R: Requests> Storage for RemoteStorage<R> {
     fn get(&self, name: &ObjectName, limit: usize) -> Result<Vec<u8>, StorageError> {
         // One byte more than may be there tells the longer object without a second request.
         let bytes = self.link.get(name.as_str(), 0, limit.saturating_add(1))?;
-        if bytes.len() > limit {
-            return Err(StorageError::TooLarge {
-                name: name.clone(),
-                limit,
-            });
-        }
-        Ok(bytes)
+        at_most(limit, name, bytes)
+    }
+
+    fn get_each(&self, names: &[ObjectName], limit: usize, visit: Outcomes<'_, Vec<u8>>) {
+        let length = limit.saturating_add(1);
+        self.link.ask_together(
+            "read",
+            names,
+            |requests, keys, take| requests.get_together(keys, length, take),
+            |name| self.link.get(name.as_str(), 0, length),
+            &mut |name, read| visit(name, read.and_then(|bytes| at_most(limit, name, bytes))),
+        );
     }
 
     fn list(
@@ -356,6 +407,12 @@ impl<R: Requests> Storage for RemoteStorage<R> {
         })
     }
 
+    fn delete_each(&self, names: &[ObjectName], visit: Outcomes<'_, ()>) {
+        let alone = |name: &ObjectName| self.delete(name);
+        self.link
+            .ask_together("delete", names, R::delete_together, alone, visit);
+    }
+
     fn free_space(&self) -> Result<Option<FreeSpace>, StorageError> {
         self.link
             .ask("look at the room of", "", 0, Requests::free_space)
@@ -364,4 +421,15 @@ impl<R: Requests> Storage for RemoteStorage<R> {
     fn readers(&self) -> usize {
         self.link.limits.connections
     }
+}
+
+/// What was read with one byte more than `limit`, unless the object is longer.
+fn at_most(limit: usize, name: &ObjectName, bytes: Vec<u8>) -> Result<Vec<u8>, StorageError> {
+    if bytes.len() > limit {
+        return Err(StorageError::TooLarge {
+            name: name.clone(),
+            limit,
+        });
+    }
+    Ok(bytes)
 }

@@ -271,6 +271,19 @@ impl Requests for SftpRequests {
         self.with(|session| transfer::get(session, &self.path(key), offset, length))
     }
 
+    fn get_together(
+        &self,
+        keys: &[&str],
+        length: usize,
+        take: &mut dyn FnMut(Result<Vec<u8>, RequestError>),
+    ) {
+        let paths: Vec<String> = keys.iter().map(|key| self.path(key)).collect();
+        let all = self.with(|session| transfer::get_together(session, &paths, length, take));
+        if let Err(error) = all {
+            tracing::debug!(%error, "not all were read together");
+        }
+    }
+
     fn head(&self, key: &str) -> Result<Option<ObjectStat>, RequestError> {
         self.with(|session| {
             let there = look(session, &self.path(key))?;
@@ -286,17 +299,27 @@ impl Requests for SftpRequests {
         self.with(|session| {
             self.publisher.tidy_once(session, &self.root)?;
             let path = self.path(key);
-            let id = session.send(request::REMOVE, |packet| packet.string(&path));
-            match session.status(id)? {
-                Ok(()) => Ok(()),
-                Err(failed) if failed.code == status::NO_SUCH_FILE => Ok(()),
-                // A directory has no object's name, whatever it is called.
-                Err(failed) => match look(session, &path)? {
-                    Some(there) if there.is_file() => Err(refused(&failed, "it stays")),
-                    _ => Ok(()),
-                },
-            }
+            let id = send_remove(session, &path);
+            removed(session, id, &path)?
         })
+    }
+
+    fn delete_together(&self, keys: &[&str], take: &mut dyn FnMut(Result<(), RequestError>)) {
+        let all = self.with(|session| {
+            self.publisher.tidy_once(session, &self.root)?;
+            let paths: Vec<String> = keys.iter().map(|key| self.path(key)).collect();
+            let sent: Vec<u32> = paths
+                .iter()
+                .map(|path| send_remove(session, path))
+                .collect();
+            for (id, path) in sent.into_iter().zip(&paths) {
+                take(removed(session, id, path)?);
+            }
+            Ok(())
+        });
+        if let Err(error) = all {
+            tracing::debug!(%error, "not all were deleted together");
+        }
     }
 
     fn free_space(&self) -> Result<Option<FreeSpace>, RequestError> {
@@ -326,6 +349,27 @@ fn look(session: &mut Session, path: &str) -> Result<Option<Attributes>, Request
 
 fn send_look(session: &mut Session, path: &str) -> u32 {
     session.send(request::LSTAT, |packet| packet.string(path))
+}
+
+fn send_remove(session: &mut Session, path: &str) -> u32 {
+    session.send(request::REMOVE, |packet| packet.string(path))
+}
+
+/// What came of a removal; the outer error means that the session broke.
+fn removed(
+    session: &mut Session,
+    id: u32,
+    path: &str,
+) -> Result<Result<(), RequestError>, RequestError> {
+    Ok(match session.status(id)? {
+        Ok(()) => Ok(()),
+        Err(failed) if failed.code == status::NO_SUCH_FILE => Ok(()),
+        // A directory has no object's name, whatever it is called.
+        Err(failed) => match look(session, path)? {
+            Some(there) if there.is_file() => Err(refused(&failed, "it stays")),
+            _ => Ok(()),
+        },
+    })
 }
 
 /// Makes a directory; whether it is new.

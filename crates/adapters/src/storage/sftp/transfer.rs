@@ -94,31 +94,108 @@ pub(super) fn get(
     offset: u64,
     length: usize,
 ) -> Result<Vec<u8>, RequestError> {
-    let opening = session.send(request::OPEN, |packet| {
-        packet.string(path).number(open::READ).number(0)
-    });
-    // Together with the question what is there: the length says how many requests are of use.
-    let looking = session.send(request::LSTAT, |packet| packet.string(path));
-    let handle = session.handle(opening)?;
-    let there = session.attributes(looking)?;
-    let (handle, there) = match (handle, there) {
-        (Ok(handle), Ok(there)) if there.is_file() => (handle, there),
-        (Ok(handle), there) => {
-            session.send_and_forget(request::CLOSE, |packet| packet.string(handle));
-            // A directory or a link has no object's name, whatever it is called.
-            return Err(there.map_or_else(
-                |failed| refused(&failed, "cannot look at it"),
-                |_| RequestError::NotFound,
-            ));
-        }
-        (Err(_), Ok(there)) if !there.is_file() => return Err(RequestError::NotFound),
-        (Err(failed), _) => return Err(refused(&failed, "it cannot be opened")),
-    };
-    let size_bytes = there.size_bytes.unwrap_or_default();
+    let opening = Opening::send(session, path);
+    let (handle, size_bytes) = opening.finish(session)??;
     let rest = usize::try_from(size_bytes.saturating_sub(offset)).unwrap_or(usize::MAX);
     let result = read(session, &handle, offset, length.min(rest));
     session.send_and_forget(request::CLOSE, |packet| packet.string(handle));
     result
+}
+
+/// The first `length` bytes of several files: opened together, and their first pieces read together. An error means that the
+/// session broke; of the files before, `take` has heard what came of them.
+pub(super) fn get_together(
+    session: &mut Session,
+    paths: &[String],
+    length: usize,
+    take: &mut dyn FnMut(Result<Vec<u8>, RequestError>),
+) -> Result<(), RequestError> {
+    let openings: Vec<Opening> = paths
+        .iter()
+        .map(|path| Opening::send(session, path))
+        .collect();
+    let mut opened = Vec::new();
+    for opening in openings {
+        let file = opening.finish(session)?.map(|(handle, size_bytes)| {
+            let wanted = usize::try_from(size_bytes).unwrap_or(usize::MAX);
+            let wanted = wanted.min(length);
+            let first = wanted.min(PIECE);
+            let asked = (first > 0).then(|| ask(session, &handle, 0, 0, first));
+            (handle, wanted, asked)
+        });
+        opened.push(file);
+    }
+    for file in opened {
+        let (handle, wanted, asked) = match file {
+            Ok(file) => file,
+            Err(error) => {
+                take(Err(error));
+                continue;
+            }
+        };
+        let first = match asked {
+            Some(id) => session.data(id)?,
+            None => Ok(Vec::new()),
+        };
+        let whole = match first {
+            Ok(first) if first.len() > wanted => Err(RequestError::transient("it is longer")),
+            Ok(mut bytes) => {
+                let rest = wanted - bytes.len();
+                read(session, &handle, bytes.len() as u64, rest).map(|more| {
+                    bytes.extend(more);
+                    bytes
+                })
+            }
+            Err(failed) => Err(refused(&failed, "it cannot be read")),
+        };
+        if session.is_broken() {
+            return Err(RequestError::transient("the session broke"));
+        }
+        session.send_and_forget(request::CLOSE, |packet| packet.string(handle));
+        take(whole);
+    }
+    Ok(())
+}
+
+/// A file that is being opened, together with the question what is there: the length says how many requests are of use.
+struct Opening {
+    opening: u32,
+    looking: u32,
+}
+
+impl Opening {
+    fn send(session: &mut Session, path: &str) -> Self {
+        Self {
+            opening: session.send(request::OPEN, |packet| {
+                packet.string(path).number(open::READ).number(0)
+            }),
+            looking: session.send(request::LSTAT, |packet| packet.string(path)),
+        }
+    }
+
+    /// The handle and the size; the outer error means that the session broke.
+    fn finish(
+        self,
+        session: &mut Session,
+    ) -> Result<Result<(Vec<u8>, u64), RequestError>, RequestError> {
+        let handle = session.handle(self.opening)?;
+        let there = session.attributes(self.looking)?;
+        Ok(match (handle, there) {
+            (Ok(handle), Ok(there)) if there.is_file() => {
+                Ok((handle, there.size_bytes.unwrap_or_default()))
+            }
+            (Ok(handle), there) => {
+                session.send_and_forget(request::CLOSE, |packet| packet.string(handle));
+                // A directory or a link has no object's name, whatever it is called.
+                Err(there.map_or_else(
+                    |failed| refused(&failed, "cannot look at it"),
+                    |_| RequestError::NotFound,
+                ))
+            }
+            (Err(_), Ok(there)) if !there.is_file() => Err(RequestError::NotFound),
+            (Err(failed), _) => Err(refused(&failed, "it cannot be opened")),
+        })
+    }
 }
 
 /// Reads `length` bytes behind a handle.
