@@ -317,6 +317,20 @@ impl Session<'_> {
             return Err(Failure::new(Exit::Refused, "other-repository", message)
                 .hint("Is the URL right? Names of repositories and deployment cannot be changed later."));
         }
+        let state = WriterState::open(&self.config.writer.state_dir, config.document_name());
+        if let Some(known) = state.repository()?
+            && known != document.repository
+        {
+            let message = format!(
+                "{} is another repository than the one that this host has written to: its number is {}, and it was {known}",
+                config.url, document.repository
+            );
+            return Err(Failure::new(Exit::Refused, "other-repository", message).hint(format!(
+                "Whoever has put it there wants you to take it for yours: look at a copy, or back in time with --as-of. \
+                 If you have made it anew yourself, move {} away, which is what this host remembers of the old one.",
+                state.directory().display()
+            )));
+        }
         Ok(repository)
     }
 

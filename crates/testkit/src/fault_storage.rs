@@ -8,7 +8,7 @@ use std::sync::Mutex;
 
 use strongroom_core::format::Digest;
 use strongroom_core::format::name::ObjectName;
-use strongroom_core::storage::{Body, FreeSpace, ObjectStat, Put, Storage, StorageError};
+use strongroom_core::storage::{Body, FreeSpace, ObjectStat, Put, Silence, Storage, StorageError};
 
 use crate::bytes_of;
 
@@ -64,6 +64,8 @@ pub enum Fault {
     Reorder(Until),
     /// Nothing is done; [`StorageError::NoSpace`] is reported.
     NoSpace,
+    /// Nothing is done; [`StorageError::Unreachable`] is reported.
+    NoAnswer,
 }
 
 /// When a reordered object becomes visible.
@@ -233,6 +235,12 @@ impl<S: Storage> FaultStorage<S> {
                 operation: operation.as_str(),
                 name: name.to_owned(),
             }),
+            Some(Fault::NoAnswer) => Err(StorageError::Unreachable(Box::new(Silence {
+                location: self.inner.location().to_owned(),
+                operation: operation.as_str(),
+                name: name.to_owned(),
+                source: "no answer by script".into(),
+            }))),
             Some(Fault::Lose) => lost(),
             fault => run(fault),
         }

@@ -122,6 +122,7 @@ pub fn look(repository: &Repository) -> Result<RepositorySeen, RepositoryError> 
             })
             .collect(),
         problems: catalogue.problems,
+        other_problems: catalogue.other_problems,
         missing: catalogue.missing,
         holds: holds
             .iter()

@@ -105,7 +105,7 @@ impl Fetch<'_> {
         let mut reader = match storage.open(expected.name) {
             Ok(reader) => reader,
             Err(StorageError::NotFound { .. }) => return Ok(Err("it is missing".to_owned())),
-            Err(error @ StorageError::Io { .. }) => return Ok(Err(error_chain(&error))),
+            Err(error) if error.is_of_object() => return Ok(Err(error_chain(&error))),
             Err(error) => return Err(error.into()),
         };
         let limit = expected.size_bytes.unwrap_or(IN_MEMORY_MAX);
@@ -118,7 +118,13 @@ impl Fetch<'_> {
                 Ok(0) => break,
                 Ok(read) => read,
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-                Err(error) => return Ok(Err(format!("it cannot be read: {error}"))),
+                Err(error) => {
+                    let error = StorageError::of_reader(expected.name, error);
+                    if error.is_of_object() {
+                        return Ok(Err(error_chain(&error)));
+                    }
+                    return Err(error.into());
+                }
             };
             length += read as u64;
             if length > limit {

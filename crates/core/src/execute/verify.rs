@@ -180,6 +180,9 @@ fn verify_objects(job: &VerifyJob<'_>) -> Result<Damage, RepositoryError> {
             scope.spawn(|| {
                 let mut block = vec![0; READ];
                 loop {
+                    if failure.lock().expect("no panic under the lock").is_some() {
+                        return;
+                    }
                     let work = next.lock().expect("no panic under the lock").next();
                     let Some((name, size)) = work else { return };
                     match verify_object(job, &name, size, &mut block) {
@@ -189,7 +192,8 @@ fn verify_objects(job: &VerifyJob<'_>) -> Result<Damage, RepositoryError> {
                             damage.insert(name.clone(), why);
                         }
                         Err(error) => {
-                            *failure.lock().expect("no panic under the lock") = Some(error);
+                            let mut failure = failure.lock().expect("no panic under the lock");
+                            failure.get_or_insert(error);
                             return;
                         }
                     }
@@ -216,7 +220,9 @@ fn verify_object(
     let mut reader = match storage.open(name) {
         Ok(reader) => reader,
         Err(StorageError::NotFound { .. }) => return Ok(Err("it is missing".to_owned())),
-        Err(error) => return Ok(Err(error_chain(&error))),
+        Err(error) if error.is_of_object() => return Ok(Err(error_chain(&error))),
+        // That a storage does not answer says nothing of what it holds.
+        Err(error) => return Err(error.into()),
     };
     let mut hasher = Hasher::new();
     let mut length = 0;
@@ -226,7 +232,13 @@ fn verify_object(
             Ok(0) => break,
             Ok(read) => read,
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-            Err(error) => return Ok(Err(format!("it cannot be read: {error}"))),
+            Err(error) => {
+                let error = StorageError::of_reader(name, error);
+                if error.is_of_object() {
+                    return Ok(Err(error_chain(&error)));
+                }
+                return Err(error.into());
+            }
         };
         hasher.update(&block[..read]);
         length += read as u64;
@@ -268,11 +280,10 @@ fn verify_inside(
     job.observer.event(Event::End { name });
     match outcome {
         Ok(()) => inside.backup.level = Some(inside.level),
-        Err(
-            error @ (RepositoryError::Interrupted(_)
-            | RepositoryError::State { .. }
-            | RepositoryError::Storage(StorageError::NoSpace { .. })),
-        ) => return Err(error),
+        Err(error @ (RepositoryError::Interrupted(_) | RepositoryError::State { .. })) => {
+            return Err(error);
+        }
+        Err(RepositoryError::Storage(error)) if !error.is_of_object() => return Err(error.into()),
         Err(error) => inside.backup.problems.push(error_chain(&error)),
     }
     Ok(())

@@ -54,6 +54,8 @@ pub struct RepositorySeen {
     pub backups: Vec<BackupSeen>,
     /// What is wrong with its history, a sentence each.
     pub problems: Vec<String>,
+    /// How many problems there are besides missing envelopes.
+    pub other_problems: usize,
     /// Envelopes that are missing without a record; each range is one of the problems.
     pub missing: ExpiredRanges,
     /// Envelopes on record as let go.

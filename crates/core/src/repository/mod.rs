@@ -86,6 +86,8 @@ pub struct Catalogue {
     pub problems: Vec<String>,
     /// Envelopes that are missing and were not let go; `problems` says so in words.
     pub missing: ExpiredRanges,
+    /// How many problems there are besides missing envelopes; `problems` may not name them all.
+    pub other_problems: usize,
     /// Envelopes that are there and cannot be read; `problems` says why.
     pub unreadable: usize,
     /// What is on record as let go.
@@ -494,12 +496,14 @@ impl Repository {
                 }
             }
         }
+        let gaps = missing.len();
         catalogue.missing = ExpiredRanges::of_ranges(missing);
         let strangers = strangers.into_iter().map(|(writer, count)| {
             format!("{count} envelopes of writer {writer}, who may not write here: somebody else put them there")
         });
         // In front of what may be many.
         catalogue.problems.splice(0..0, strangers);
+        catalogue.other_problems = catalogue.problems.len() - gaps;
         let more = catalogue.problems.len().saturating_sub(PROBLEMS_TOLD);
         if more > 0 {
             catalogue.problems.truncate(PROBLEMS_TOLD);

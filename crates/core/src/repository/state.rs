@@ -101,6 +101,17 @@ impl WriterState {
         Ok(head.filter(|head| head.repository == repository))
     }
 
+    /// The repository that this host has written to under this name, if it has.
+    pub fn repository(&self) -> Result<Option<RepositoryId>, RepositoryError> {
+        let head: Option<Head> = self.load("head.json")?;
+        Ok(head.map(|head| head.repository))
+    }
+
+    /// Where all of it lies.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// Remembers the newest envelope.
     pub fn save_head(&self, head: &Head) -> Result<(), RepositoryError> {
         self.save("head.json", head)

@@ -267,6 +267,24 @@ pub struct Silence {
 }
 
 impl StorageError {
+    /// Whether it tells something of the object itself; otherwise the storage, or the way to it, has failed.
+    pub fn is_of_object(&self) -> bool {
+        match self {
+            Self::NotFound { .. } | Self::TooLarge { .. } => true,
+            // The account may not read it, and perhaps nothing else either.
+            Self::Io { source, .. } => source.kind() != std::io::ErrorKind::PermissionDenied,
+            _ => false,
+        }
+    }
+
+    /// Why a reader of [`Storage::open`] failed: what the storage said, where it is behind a network.
+    pub fn of_reader(name: &ObjectName, source: std::io::Error) -> Self {
+        match source.downcast::<Self>() {
+            Ok(error) => error,
+            Err(source) => Self::io("read", name, source),
+        }
+    }
+
     /// Wraps an I/O error with what was done and to what; sorts out the full disk.
     pub fn io(operation: &'static str, name: &dyn fmt::Display, source: std::io::Error) -> Self {
         let name = name.to_string();

@@ -4,6 +4,7 @@ mod backup_faults;
 mod clock;
 mod copy_expiry;
 mod expire;
+mod outage;
 mod replaced;
 mod reseal;
 mod restore_steps;

@@ -17,7 +17,7 @@ use strongroom_core::execute::restore::observe::observe;
 use strongroom_core::execute::restore::{
     Consent, FindServer, FindToken, RestoreContext, RestoreError, RestoreReport, restore,
 };
-use strongroom_core::execute::verify::{Level, VerifyJob, verify};
+use strongroom_core::execute::verify::{Level, VerifyJob, VerifyReport, verify};
 use strongroom_core::format::Label;
 use strongroom_core::format::envelope::{Envelope, Status};
 use strongroom_core::format::seal::BoxedIdentity;
@@ -252,20 +252,7 @@ impl World {
             problems.push("the envelope is missing".into());
             return problems;
         };
-        let scratch = self.path("verify");
-        std::fs::create_dir_all(&scratch).expect("creates");
-        let job = VerifyJob {
-            repository: &repository,
-            name: "all",
-            backups: vec![&stored.envelope],
-            level: Level::L3,
-            identities: &self.identities(),
-            scratch: &scratch,
-            restorers: &restorer,
-            cancel: &Cancel::default(),
-            observer: &Silent,
-        };
-        match verify(&job) {
+        match self.verify(&repository, &stored.envelope, Level::L3) {
             Ok(report) => {
                 let found = report.backups.into_iter();
                 problems.extend(found.flat_map(|backup| backup.problems));
@@ -273,6 +260,28 @@ impl World {
             Err(error) => problems.push(error.to_string()),
         }
         problems
+    }
+
+    /// Verifies one backup.
+    pub(crate) fn verify(
+        &self,
+        repository: &Repository,
+        envelope: &Envelope,
+        level: Level,
+    ) -> Result<VerifyReport, RepositoryError> {
+        let scratch = self.path("verify");
+        std::fs::create_dir_all(&scratch).expect("creates");
+        verify(&VerifyJob {
+            repository,
+            name: "all",
+            backups: vec![envelope],
+            level,
+            identities: &self.identities(),
+            scratch: &scratch,
+            restorers: &restorer,
+            cancel: &Cancel::default(),
+            observer: &Silent,
+        })
     }
 
     /// Restores a backup below a new directory.

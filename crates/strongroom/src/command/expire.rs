@@ -211,7 +211,9 @@ fn seen_of(
     if let Some(head) = state.head(repository.document().repository)? {
         let envelopes = seen.backups.iter();
         let envelopes = envelopes.map(|backup| (&backup.envelope, backup.digest));
-        seen.problems.extend(rolled_back(&head, envelopes));
+        let problems: Vec<String> = rolled_back(&head, envelopes).into_iter().collect();
+        seen.other_problems += problems.len();
+        seen.problems.extend(problems);
     }
     seen.retention.clone_from(&config.retention);
     // A copy goes by its own rules alone.

@@ -114,6 +114,19 @@ fn create_missing(args: &InitArgs, around: &Surroundings) -> Result<Exit, Failur
                 }
             }
             Err(RepositoryError::NotARepository { .. }) => {
+                let state = session.state(name);
+                if let Some(known) = state.repository()? {
+                    let message = format!(
+                        "{} is no repository any more, and this host has written to one there, of number {known}",
+                        config.url
+                    );
+                    return Err(Failure::new(Exit::Refused, "repository-gone", message).hint(format!(
+ "Is it mounted, and is the URL right? What was deleted comes back with --as-of or from a copy. To begin anew, \
+                             move {} away, which is what this host remembers of the old one.",
+                            state.directory().display()
+                        ),
+                    ));
+                }
                 let storage = session.storage(config, Role::Writer)?;
                 let new = NewRepository {
                     deployment: session.config.deployment.name.clone(),

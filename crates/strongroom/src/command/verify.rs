@@ -162,7 +162,10 @@ pub(crate) fn run(args: &VerifyArgs, around: &Surroundings) -> Result<Exit, Fail
         // Before anything is read: what is stored once more later is not proved by it.
         let replaced = replaced(&session, name, repository, &runs).map_err(context)?;
         let found = verify(&job).map_err(context)?;
-        note(&session, name, repository, (&found, &replaced))?;
+        // What the past held says nothing of what is there now.
+        if args.read.as_of.is_none() {
+            note(&session, name, repository, (&found, &replaced))?;
+        }
         print(&around.report, name, level, &found);
         if found
             .backups

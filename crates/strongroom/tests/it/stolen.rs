@@ -98,6 +98,43 @@ fn repositories_that_never_answer_are_waited_for_at_the_same_time() {
     }
 }
 
+/// Whoever can write to the storage can make a repository of the same names, with the public halves of all keys.
+#[test]
+fn another_repository_in_the_place_of_the_own_one_is_refused() {
+    let host = Host::new();
+    host.backup();
+    let state = host.path("host/state");
+    for name in ["offsite", "keysafe"] {
+        std::fs::rename(
+            host.path("repo").join(name),
+            host.path("repo").join(format!("{name}-own")),
+        )
+        .expect("is taken away");
+    }
+    host.run(&["init"])
+        .exits(4)
+        .says("is no repository any more, and this host has written to one there")
+        .says("hint:");
+    // The thief's host remembers nothing.
+    let own = host.path("host/state-own");
+    std::fs::rename(&state, &own).expect("moves");
+    host.ok(&["init"]);
+    let forged = host.backup();
+    std::fs::remove_dir_all(&state).expect("removes");
+    std::fs::rename(&own, &state).expect("moves");
+    for command in [&["backup"][..], &["list"], &["verify", &forged]] {
+        host.run(command)
+            .exits(4)
+            .says("is another repository than the one that this host has written to")
+            .says("repository/");
+    }
+    host.restore_to(&forged, "out").exits(4);
+    host.run(&["check"]).exits(3).says("is another repository");
+    // Begun anew on purpose.
+    std::fs::rename(&state, &own).expect("moves");
+    host.ok(&["backup"]);
+}
+
 #[test]
 fn all_repositories_down_is_an_error() {
     let host = Host::new();

@@ -125,12 +125,37 @@ impl Progress {
     }
 }
 
-/// Counts an object as done when it is dropped, also by a panic.
+/// Counts an object as done when it is dropped; as failed when a panic drops it.
 struct Counted<'p>(&'p Progress);
 
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
-        self.0.lock().waiting -= 1;
+        let mut state = self.0.lock();
+        state.waiting -= 1;
+        if std::thread::panicking() {
+            let why = std::io::Error::other("the thread that stores it has panicked");
+            let failure = StorageError::io("store", &"an object", why);
+            state.failure.get_or_insert(failure);
+        }
+        drop(state);
         self.0.changed.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_panic_drops_is_not_stored() {
+        let uploads = Uploads::start(2, |job| match job {
+            Job::Put(key, _) if key == "bad" => panic!("on purpose"),
+            _ => Ok(()),
+        });
+        uploads.send("good", Bytes::new()).expect("is taken");
+        uploads.flush().expect("is stored");
+        uploads.send("bad", Bytes::new()).expect("is taken");
+        let error = uploads.flush().expect_err("its thread is gone");
+        assert!(matches!(error, StorageError::Io { .. }), "{error:?}");
     }
 }

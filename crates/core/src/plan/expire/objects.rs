@@ -117,9 +117,22 @@ impl Judge {
                 _ => None,
             };
         }
+        // Unless it was stored again since, by a repair or a thief: what its backups need is older then.
+        let stored: HashMap<Digest, Timestamp> = seen
+            .objects
+            .iter()
+            .filter_map(|one| Some((one.digest, one.stored?)))
+            .collect();
         let mut current: BTreeMap<WriterId, EpochId> = BTreeMap::new();
         for envelope in &ledger.backups {
             current.insert(envelope.writer, envelope.epoch.id);
+            let of_objects = envelope.objects.iter();
+            let of_objects = of_objects.filter_map(|(digest, _)| stored.get(digest).copied());
+            if let (Some(oldest), Some(Some(began))) =
+                (of_objects.min(), began.get_mut(&envelope.epoch.id))
+            {
+                *began = oldest.min(*began);
+            }
         }
         let long_ago = newest
             .checked_sub(days_of(EPOCH_DAYS_MAX) + SignedDuration::from_hours(ORPHAN_HOURS))

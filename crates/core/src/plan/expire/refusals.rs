@@ -20,8 +20,7 @@ pub(super) fn refusals(input: &ExpireInput, ledgers: &BTreeMap<&str, Ledger<'_>>
     let mut refusals = Vec::new();
     for (name, ledger) in ledgers {
         let seen = ledger.seen;
-        let missing = seen.missing.iter().count();
-        let is_accepted = input.accept_missing && seen.problems.len() <= missing;
+        let is_accepted = input.accept_missing && seen.other_problems == 0;
         if let Some(problem) = seen.problems.first().filter(|_| !is_accepted) {
             let more = seen.problems.len() - 1;
             let more = if more == 0 {

@@ -282,6 +282,7 @@ fn nothing_goes_while_the_newest_is_in_doubt() {
     assert_eq!(recorded, [(writer(), 1, 3)]);
     // Another problem is not accepted along with it.
     gap.problems.push("envelope 3 is damaged".into());
+    gap.other_problems = 1;
     let mut more = input(gap, now);
     more.accept_missing = true;
     assert_eq!(self::refused(&plan_expire(&more)), ["history"]);
@@ -471,7 +472,7 @@ fn objects_of_the_current_epoch_stay() {
     seen.epochs = epochs.to_vec();
     seen.created = Some(day(0));
     seen.objects = vec![
-        object("needed", Some(day(1))),
+        object("needed", Some(day(30))),
         object("first epoch", Some(day(1))),
         object("second epoch", Some(day(20))),
         object("current epoch", Some(day(29))),
@@ -508,6 +509,30 @@ fn objects_of_the_current_epoch_stay() {
         [],
         "when the current epoch began is not known"
     );
+}
+
+#[test]
+fn an_epoch_that_was_stored_again_is_no_younger_for_it() {
+    // Its object was healed an hour ago: what a running backup may still use was stored 50 hours before that.
+    let hour = |hour: i64| time("2026-11-01T00:00:00Z") + hour.hours();
+    let mut seen = seen([hour(0), hour(300)], daily(1));
+    let object = |name: u8, stored: i64| ObjectSeen {
+        digest: Digest::of(&[7, name]),
+        size_bytes: 5,
+        stored: Some(hour(stored)),
+    };
+    let epoch = EpochId::from_bytes([1; 8]);
+    for backup in &mut seen.backups {
+        backup.envelope.epoch.id = epoch;
+    }
+    seen.epochs = vec![(epoch, object(0, 299))];
+    seen.objects = vec![object(1, 1), object(2, 249)];
+    let needed = seen.objects[0].digest;
+    seen.backups[0].envelope.objects.push((needed, 5));
+    seen.backups[1].envelope.objects.push((needed, 5));
+    let part = &plan_expire(&input(seen, hour(300))).repositories["one"];
+    assert_eq!(part.objects, []);
+    assert_eq!(part.waiting.epoch_bytes, 5);
 }
 
 #[test]

@@ -156,7 +156,15 @@ fn ransomware_with_the_writers_credentials_is_told_and_undone() {
     // As it was: the history and every byte.
     let listed = host.ok(&["list", "--as-of", &then, "--json"]).document();
     assert_eq!(listed["backups"].as_array().map(Vec::len), Some(2));
+    // Which says nothing of what is there now.
+    let state = |name: &str| {
+        let file = format!("host/state/repository/{name}");
+        let remembered = ["damaged.json", "verified.json"].map(|it| host.path(&file).join(it));
+        remembered.map(|it| std::fs::read_to_string(it).unwrap_or_default())
+    };
+    let known = ["offsite", "keysafe"].map(state);
     host.ok(&["verify", "--all", "--as-of", &then]);
+    assert_eq!(["offsite", "keysafe"].map(state), known);
     let out = host.text("as-of");
     host.ok(&host.with_identities(&[
         "restore", "latest", "--as-of", &then, "--to-dir", &out, "--apply",
