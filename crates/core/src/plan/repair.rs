@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::format::envelope::Envelope;
 use crate::format::expiry::ExpiredRanges;
 use crate::format::name::ObjectName;
-use crate::format::{Digest, Label};
+use crate::format::{Digest, Label, WriterId};
 
 /// What was seen of both sides.
 #[derive(Clone, Debug, Default)]
@@ -116,7 +116,7 @@ pub fn plan_repair(world: &RepairWorld) -> RepairPlan {
                     && here != there
                 {
                     plan.problems.push(format!(
-                        "{name} is another envelope in the copy; one of the two was put there later"
+                        "{name} is another envelope in the copy; one of the two was put there later, and it is left alone"
                     ));
                 }
             }
@@ -138,9 +138,18 @@ pub fn plan_repair(world: &RepairWorld) -> RepairPlan {
                 why: why.clone(),
                 backups: Vec::new(),
             }),
+            (Side::Missing, Side::Damaged(why)) if !has_expired(world, name) => {
+                plan.lost.push(Lost {
+                    name: (*name).clone(),
+                    why: format!("it is missing, and in the copy: {why}"),
+                    backups: Vec::new(),
+                });
+            }
             (Side::Missing, _) => {}
         }
     }
+    let names = envelopes.iter().map(|(name, _)| *name);
+    plan.problems.extend(gaps(world, names));
     plan_objects(&mut plan, world, &kept);
     plan.heal.extend(healed);
     plan
@@ -149,8 +158,9 @@ pub fn plan_repair(world: &RepairWorld) -> RepairPlan {
 fn plan_document(plan: &mut RepairPlan, name: &ObjectName, seen: &DocumentSeen) {
     match (&seen.here, &seen.there) {
         (Side::Good(here, _), Side::Good(there, _)) if here != there => {
-            plan.problems
-                .push(format!("{name} is another document in the copy"));
+            plan.problems.push(format!(
+                "{name} is another document in the copy, and it is left alone"
+            ));
         }
         (Side::Good(..), _) | (Side::Missing, Side::Missing | Side::Damaged(_)) => {}
         (Side::Damaged(why), Side::Good(digest, _)) => plan.heal.push(Heal {
@@ -197,6 +207,36 @@ fn has_expired(world: &RepairWorld, name: &ObjectName) -> bool {
         let mut records = world.expired.iter();
         records.any(|expired| expired.covers(writer, sequence))
     })
+}
+
+/// Envelopes that neither side has and no record lets go, a sentence for each range.
+fn gaps<'n>(world: &RepairWorld, names: impl Iterator<Item = &'n ObjectName>) -> Vec<String> {
+    let mut last: BTreeMap<WriterId, u64> = BTreeMap::new();
+    let mut told = Vec::new();
+    // By writer, and then in their order.
+    for (writer, sequence) in names.filter_map(ObjectName::envelope_parts) {
+        let before = last.insert(writer, sequence).unwrap_or(0);
+        if sequence <= before + 1 {
+            continue;
+        }
+        let mut missing = vec![(before + 1, sequence - 1)];
+        for expired in &world.expired {
+            let of_range = |(first, last)| expired.uncovered(writer, first, last);
+            missing = missing.into_iter().flat_map(of_range).collect();
+        }
+        told.extend(missing.into_iter().map(|(first, last)| {
+            let which = if first == last {
+                format!("envelope {first}")
+            } else {
+                format!("envelopes {first} to {last}")
+            };
+            format!(
+                "{which} of writer {writer}: missing on both sides, and no record lets them go. Another copy may have them; \
+                 what is lost for good is let go by `strongroom expire --accept-missing`"
+            )
+        }));
+    }
+    told
 }
 
 fn plan_objects(plan: &mut RepairPlan, world: &RepairWorld, kept: &[&Envelope]) {
@@ -359,6 +399,36 @@ mod tests {
         seen.expired.clear();
         let plan = plan_repair(&seen);
         assert_eq!((plan.heal.len(), plan.left_out.len()), (4, 0));
+    }
+
+    #[test]
+    fn what_is_missing_on_both_sides_is_told_unless_it_has_expired() {
+        let both = [envelope(1, &["a"]), envelope(5, &["a"])];
+        let mut world = world(&both, &both[1..]);
+        let writer = both[0].writer;
+        let plan = plan_repair(&world);
+        assert_eq!(plan.problems.len(), 1, "{plan:?}");
+        assert!(plan.problems[0].starts_with(&format!("envelopes 2 to 4 of writer {writer}: ")));
+        world.expired = vec![
+            ExpiredRanges::of([(writer, 2)]),
+            ExpiredRanges::of([(writer, 4)]),
+        ];
+        let plan = plan_repair(&world);
+        assert_eq!(plan.problems.len(), 1, "{plan:?}");
+        assert!(plan.problems[0].starts_with(&format!("envelope 3 of writer {writer}: ")));
+        world.expired = vec![ExpiredRanges::of([2, 3, 4].map(|number| (writer, number)))];
+        assert_eq!(plan_repair(&world), RepairPlan::default());
+
+        // Missing here and damaged there is lost as well.
+        let envelope = envelope(6, &["a"]);
+        let there = Side::Damaged("cut off".to_owned());
+        let here = Side::Missing;
+        world
+            .documents
+            .insert(envelope.name(), DocumentSeen { here, there });
+        let lost = plan_repair(&world).lost;
+        assert_eq!(lost.len(), 1);
+        assert!(lost[0].why.contains("cut off"));
     }
 
     #[test]

@@ -307,15 +307,20 @@ fn more(report: &Report, count: usize) {
 
 fn print_plan(report: &Report, plan: &RepairPlan, to: &RepositoryConfig, read_all: bool) {
     for problem in &plan.problems {
-        report.problem(format!("{}: {problem}; it is left alone", to.name));
+        report.problem(format!("{}: {problem}", to.name));
     }
     if plan.heal.is_empty() {
+        let nothing = if plan.problems.is_empty() {
+            "nothing"
+        } else {
+            "nothing else"
+        };
         if plan.lost.is_empty() {
             report.answer(if read_all {
-                format!("Everything in {} was read; nothing is damaged.", to.name)
+                format!("Everything in {} was read; {nothing} is damaged.", to.name)
             } else {
                 format!(
-                    "Nothing is known to be damaged in {}. Damage that leaves the length alone is found by \
+                    "Of what is there, nothing is known to be damaged in {}. Damage that leaves the length alone is found by \
                      `strongroom verify --all`, or with --read-all.",
                     to.name
                 )
