@@ -311,16 +311,16 @@ fn print_plan(report: &Report, plan: &RepairPlan, to: &RepositoryConfig, read_al
     }
     if plan.heal.is_empty() {
         let nothing = if plan.problems.is_empty() {
-            "nothing"
+            "Nothing"
         } else {
-            "nothing else"
+            "Nothing else"
         };
         if plan.lost.is_empty() {
             report.answer(if read_all {
-                format!("Everything in {} was read; {nothing} is damaged.", to.name)
+                format!("Everything in {} was read; {} is damaged.", to.name, nothing.to_lowercase())
             } else {
                 format!(
-                    "Of what is there, nothing is known to be damaged in {}. Damage that leaves the length alone is found by \
+                    "{nothing} is known to be damaged in {}. Damage that leaves the length alone is found by \
                      `strongroom verify --all`, or with --read-all.",
                     to.name
                 )

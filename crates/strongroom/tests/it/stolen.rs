@@ -26,6 +26,10 @@ fn a_repository_that_is_down_does_not_stop_the_others() {
     assert_eq!(document["status"], "incomplete");
     let problems = document["problems"].to_string();
     assert!(problems.contains("repository keysafe"), "{problems}");
+    for asset in document["assets"].as_array().expect("a list") {
+        let is_stored = asset["repository"] == "offsite";
+        assert_eq!(asset["status"] == "complete", is_stored, "{asset}");
+    }
     let label = document["label"].as_str().expect("a label");
     host.run(&["list"]).exits(10).says("keysafe").says("hint:");
 
@@ -95,6 +99,23 @@ fn repositories_that_never_answer_are_waited_for_at_the_same_time() {
         let output = ended.join().expect("no panic");
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(status), "{command}: {said}");
+    }
+}
+
+#[test]
+fn what_was_captured_for_a_repository_that_fails_at_the_end_is_not_called_complete() {
+    let host = Host::new();
+    host.backup();
+    // Objects can be stored, the envelope cannot.
+    let chain = chain(&host, "repo/keysafe");
+    std::fs::rename(&chain, chain.with_extension("away")).expect("renames");
+    write(&chain, "no directory");
+    let document = host.run(&["backup", "--json"]).exits(3).document();
+    assert_eq!(document["status"], "incomplete");
+    for asset in document["assets"].as_array().expect("a list") {
+        let is_stored = asset["repository"] == "offsite";
+        assert_eq!(asset["status"] == "complete", is_stored, "{asset}");
+        assert_eq!(asset["problems"][0].is_null(), is_stored, "{asset}");
     }
 }
 

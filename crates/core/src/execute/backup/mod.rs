@@ -4,7 +4,7 @@
 
 mod place;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use crossbeam_channel::bounded;
@@ -252,14 +252,14 @@ impl<E: From<BackupError> + Send> Run<'_, E> {
             stored_bytes: 0,
             seconds: 0.0,
         };
-        let mut committed = 0;
+        let mut committed = BTreeSet::new();
         for (name, backup) in to_commit {
             let Some(backup) = self.down.unless_failed(name, backup.commit(&summary))? else {
                 // The others say complete and name this one: a run without all its envelopes counts as incomplete.
                 report.status = Status::Incomplete;
                 continue;
             };
-            committed += 1;
+            committed.insert(name);
             let named = |text: String| format!("repository {name}: {text}");
             report
                 .problems
@@ -267,8 +267,14 @@ impl<E: From<BackupError> + Send> Run<'_, E> {
             report.notes.extend(backup.notes.into_iter().map(named));
             report.stored_bytes += backup.stored_bytes;
         }
-        if committed == 0 {
+        if committed.is_empty() {
             return Err(self.down.into_error());
+        }
+        for asset in &mut report.assets {
+            // Without the envelope what was captured of it is in no backup.
+            if !committed.contains(asset.outline.repository.as_str()) {
+                *asset = not_captured(&asset.outline);
+            }
         }
         report.problems.extend(self.down.told);
         Ok(report)
