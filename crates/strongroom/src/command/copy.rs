@@ -128,7 +128,10 @@ fn copy_one(
                 to.name, to.url, head.sequence
             );
             return Err(Failure::new(Exit::Refused, "copy-is-empty", message)
-                .hint("Is it mounted? If it is lost, or a new medium, say so: --begin-again."));
+                .hint(format!(
+                    "Is it mounted? If it is lost, or a new medium, say so: `strongroom copy --to {} --begin-again`.",
+                    to.name
+                )));
         }
     }
     let progress = Progress::new(&session.around.report);

@@ -178,7 +178,7 @@ fn release(
             .release_hold(&held.label)
             .map_err(|error| Failure::from(error).context(format_args!("repository {name}")))?;
         report.line(format!(
-            "{label} is no longer held in {name}. It was: {}",
+            "{label} is no longer held in {name}: {reason}. It was held for: {}",
             held.reason()
         ));
         released.push(name.clone());

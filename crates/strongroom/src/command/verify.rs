@@ -145,11 +145,14 @@ pub(crate) fn run(args: &VerifyArgs, around: &Surroundings) -> Result<Exit, Fail
         if !wanted.is_empty() && !wanted.contains(name) {
             continue;
         }
+        // A copy that is read in its place is called by its own name.
+        let read = session.config.repositories.get(name);
+        let shown = read.map_or(name.as_str(), |config| &config.name);
         let backups = chosen.iter().filter_map(|run| run.envelopes.get(name));
         let progress = Progress::new(&around.report);
         let job = VerifyJob {
             repository,
-            name,
+            name: shown,
             backups: backups.map(|stored| &stored.envelope).collect(),
             level,
             identities: &identities,
@@ -158,7 +161,7 @@ pub(crate) fn run(args: &VerifyArgs, around: &Surroundings) -> Result<Exit, Fail
             cancel: &around.cancel,
             observer: &progress,
         };
-        let context = |error| Failure::from(error).context(format_args!("repository {name}"));
+        let context = |error| Failure::from(error).context(format_args!("repository {shown}"));
         // Before anything is read: what is stored once more later is not proved by it.
         let replaced = replaced(&session, name, repository, &runs).map_err(context)?;
         let found = verify(&job).map_err(context)?;
@@ -166,7 +169,7 @@ pub(crate) fn run(args: &VerifyArgs, around: &Surroundings) -> Result<Exit, Fail
         if args.read.as_of.is_none() {
             note(&session, name, repository, (&found, &replaced))?;
         }
-        print(&around.report, name, level, &found);
+        print(&around.report, shown, level, &found);
         if found
             .backups
             .iter()
@@ -174,7 +177,7 @@ pub(crate) fn run(args: &VerifyArgs, around: &Surroundings) -> Result<Exit, Fail
         {
             exit = Exit::Failed;
         }
-        documents.push(document(name, level, &found));
+        documents.push(document(shown, level, &found));
     }
     around.report.document(json!({
         "level": level.as_str(), "repositories": documents, "problems": runs.problems,

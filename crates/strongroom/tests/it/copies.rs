@@ -92,7 +92,7 @@ fn a_copy_is_the_repository_byte_for_byte() {
     // No identity was needed, and one reads it.
     host.ok(&host.with_identities(&["verify", "--all", "--level", "L4", "--from", "second"]));
     host.ok(&["verify", "--all", "--repository", "second"])
-        .says("in offsite holds at L1");
+        .says("in second holds at L1");
 }
 
 #[test]
