@@ -4,6 +4,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::SignedDuration;
+
 use super::index::Index;
 use super::state::{Head, WriterState};
 use super::writer::RunHeader;
@@ -14,6 +16,9 @@ use crate::format::name::ObjectName;
 use crate::format::writer_key::WriterKey;
 use crate::format::{Digest, limits};
 use crate::storage::Put;
+
+/// By how much clocks may differ without being told.
+const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_mins(10);
 
 /// A backup that is stored but for its envelope.
 pub struct SealedBackup<'a> {
@@ -101,6 +106,7 @@ impl PlacedBackup<'_> {
     /// Creates the envelope: from here on the backup exists.
     pub fn commit(mut self, run: &RunSummary) -> Result<CommittedBackup, RepositoryError> {
         let (sequence, previous) = self.next_link();
+        self.problems.extend(self.clock_is_behind(run.finished));
         let Self {
             backup: mut this,
             problems,
@@ -128,7 +134,7 @@ impl PlacedBackup<'_> {
             manifest: this.manifest,
             objects: this.objects.into_iter().collect(),
             lock_until: this.immutable_days.and_then(|days| {
-                let hours = jiff::SignedDuration::from_hours(i64::from(days) * 24);
+                let hours = SignedDuration::from_hours(i64::from(days) * 24);
                 whole_seconds(run.finished).checked_add(hours).ok()
             }),
         };
@@ -163,6 +169,17 @@ impl PlacedBackup<'_> {
             problems,
             notes: this.notes,
             stored_bytes,
+        })
+    }
+
+    /// Whether the newest backup here was taken later than it is now.
+    fn clock_is_behind(&self, now: jiff::Timestamp) -> Option<String> {
+        let newest = self.newest.as_ref()?.envelope.finished;
+        (newest.duration_since(now) > CLOCK_TOLERANCE).then(|| {
+            format!(
+                "it is {now} by the clock of this host, and the newest backup here was taken at {newest}: was the clock \
+                 wrong then, or is it now? Retention goes by these times"
+            )
         })
     }
 
