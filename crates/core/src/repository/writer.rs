@@ -242,6 +242,8 @@ impl<'a> BackupWriter<'a> {
         }
         match memory {
             Some(memory) => self.memory.insert(result.name.clone(), memory),
+            // What failed has seen nothing that is newer.
+            None if result.status == Status::Incomplete => None,
             None => self.memory.remove(&result.name),
         };
         self.manifest.result(result)?;

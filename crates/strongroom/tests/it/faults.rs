@@ -491,3 +491,13 @@ fn a_key_that_is_not_its_certificates_is_told() {
     host.run(&["check"]).exits(3).says("key-belongs");
     host.run(&["backup"]).exits(3).says("ca-key");
 }
+
+#[test]
+fn a_database_that_was_emptied_is_told_every_time() {
+    let host = Host::new();
+    host.backup();
+    write(&host.path("ca/var/ca.sqlite3"), "");
+    for _ in 0..2 {
+        host.run(&["backup"]).exits(3).says("Who emptied it?");
+    }
+}

@@ -157,10 +157,18 @@ impl SqliteSource {
     fn capture_empty(&self, metadata: &Metadata, sink: &dyn Sink) -> Result<Capture, CaptureError> {
         let writer = sink.begin(stream::chunking(0))?;
         writer.finish(stream::entry(&self.settings.path, metadata))?;
-        Ok(Capture {
+        let mut capture = Capture {
             facts: serde_json::json!({ "empty": true }),
             ..Capture::default()
-        })
+        };
+        if sink.memory().is_some() {
+            capture.problems.push(format!(
+                "{}: the file is empty, and it held a database at an earlier backup. Who emptied it? If that is right, give the \
+                 asset another name",
+                self.settings.path.display()
+            ));
+        }
+        Ok(capture)
     }
 
     fn capture_database(
