@@ -284,6 +284,10 @@ impl From<RestoreError> for Failure {
             E::NotProved { .. } => named(Exit::Failed, "not-proved").hint(
                 "Nothing in place was replaced. `strongroom restore --undo` removes what was fetched.",
             ),
+            E::Appeared(_) => named(Exit::Refused, "appeared").hint(
+                "It was left alone. Stop what made it and look at it. Then move it away and go on with `strongroom restore --resume`, \
+                 or go back with `--undo` and plan again: what the new plan replaces is kept until the sign-off.",
+            ),
             E::Content { path, source } => {
                 let failure = Self::from(source);
                 let hint = "Nothing in place was replaced. `strongroom restore --undo` removes what was fetched; \

@@ -187,6 +187,11 @@ impl DatabaseServer for MemoryServer {
 
     fn swap_in(&self, names: &SwapNames<'_>) -> Result<(), CaptureError> {
         let mut databases = self.lock();
+        let has = |name: &str| databases.contains_key(name);
+        if has(names.new) && has(names.live) && !names.replaces {
+            let appeared = std::io::ErrorKind::AlreadyExists.into();
+            return Err(CaptureError::io("swap", Path::new(names.live))(appeared));
+        }
         if let Some(new) = databases.remove(names.new)
             && let Some(live) = databases.insert(names.live.to_owned(), new)
         {

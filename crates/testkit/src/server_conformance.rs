@@ -25,6 +25,7 @@ pub fn run(fixture: &dyn ServerFixture, keep: &Path) {
     unknown_names_are_no_error(fixture);
     a_swap_keeps_what_it_replaces(fixture, keep);
     a_swap_without_a_live_database_replaces_nothing(fixture, keep);
+    a_live_database_that_is_not_to_be_replaced_stays(fixture, keep);
     another_database_is_never_touched(fixture, keep);
 }
 
@@ -33,6 +34,7 @@ fn names(keep: &Path) -> SwapNames<'_> {
         live: LIVE,
         new: NEW,
         old: OLD,
+        replaces: true,
         keep,
     }
 }
@@ -88,6 +90,10 @@ fn a_swap_keeps_what_it_replaces(fixture: &dyn ServerFixture, keep: &Path) {
 
 fn a_swap_without_a_live_database_replaces_nothing(fixture: &dyn ServerFixture, keep: &Path) {
     let server = fixture.server();
+    let names = |keep| SwapNames {
+        replaces: false,
+        ..names(keep)
+    };
     for undo in [false, true] {
         fixture.make(NEW, "restored");
         for _ in 0..2 {
@@ -109,6 +115,26 @@ fn a_swap_without_a_live_database_replaces_nothing(fixture: &dyn ServerFixture, 
         }
         clean(fixture);
     }
+}
+
+fn a_live_database_that_is_not_to_be_replaced_stays(fixture: &dyn ServerFixture, keep: &Path) {
+    let server = fixture.server();
+    fixture.make(NEW, "restored");
+    fixture.make(LIVE, "of the CA");
+    let names = SwapNames {
+        replaces: false,
+        ..names(keep)
+    };
+    for when in ["refused", "refused again"] {
+        server.swap_in(&names).expect_err("it came later");
+        assert_marks(fixture, [Some("of the CA"), Some("restored"), None], when);
+    }
+    // Once it is out of the way, the same call goes on.
+    server.drop_database(LIVE).expect("drops");
+    server.swap_in(&names).expect("swaps");
+    server.drop_database(OLD).expect("drops");
+    assert_marks(fixture, [Some("restored"), None, None], "swapped");
+    clean(fixture);
 }
 
 fn another_database_is_never_touched(fixture: &dyn ServerFixture, keep: &Path) {

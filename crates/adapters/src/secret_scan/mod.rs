@@ -35,6 +35,13 @@ const HEAD: usize = 8 << 10;
 /// How many places of a stream are told.
 const FOUND_MAX: usize = 20;
 
+/// Whether the name of a file says something of what is in it.
+pub fn is_telling(name: &[u8]) -> bool {
+    let setting = names::setting_name(name);
+    setting.is_some_and(|name| settings::is_for_secrets(&name))
+        || RULES.iter().any(|rule| rule.is_for(name))
+}
+
 /// Looks for secrets in one stream after another.
 pub struct Scanner {
     window: Zeroizing<Vec<u8>>,
@@ -48,11 +55,10 @@ pub struct Scanner {
     content: Option<Content>,
     /// The beginning, and how much of it there is.
     head: Zeroizing<[u8; heads::LENGTH]>,
-    name: Vec<u8>,
+    /// Those names of the file that say something.
+    names: Vec<Vec<u8>>,
     /// As much as is looked at of a file whose name says something.
     named: Zeroizing<Vec<u8>>,
-    /// Whether the name says something.
-    is_named: bool,
     report: Report,
 }
 
@@ -144,9 +150,8 @@ impl Default for Scanner {
             size_bytes: 0,
             content: None,
             head: Zeroizing::new([0; heads::LENGTH]),
-            name: Vec::new(),
+            names: Vec::new(),
             named: Zeroizing::new(Vec::with_capacity(names::LOOK)),
-            is_named: false,
             report: Report::default(),
         }
     }
@@ -155,10 +160,8 @@ impl Default for Scanner {
 impl Scanner {
     /// Begins the stream of a file with this name, without its directory; what was seen of another one is forgotten.
     pub fn begin(&mut self, name: &[u8]) {
-        name.clone_into(&mut self.name);
-        self.is_named = names::setting_name(name)
-            .is_some_and(|name| settings::is_for_secrets(&name))
-            || RULES.iter().any(|rule| rule.is_for(name));
+        self.names.clear();
+        self.also_called(name);
         self.named.clear();
         self.window.clear();
         self.searched = 0;
@@ -170,6 +173,13 @@ impl Scanner {
         self.report = Report::default();
     }
 
+    /// The file that was just begun has this name, too.
+    pub fn also_called(&mut self, name: &[u8]) {
+        if is_telling(name) {
+            self.names.push(name.to_owned());
+        }
+    }
+
     /// Takes the next bytes.
     pub fn write(&mut self, mut bytes: &[u8]) {
         let begin = usize::try_from(self.size_bytes).unwrap_or(usize::MAX);
@@ -177,7 +187,7 @@ impl Scanner {
             let length = rest.len().min(bytes.len());
             rest[..length].copy_from_slice(&bytes[..length]);
         }
-        if self.is_named {
+        if !self.names.is_empty() {
             let length = (names::LOOK - self.named.len()).min(bytes.len());
             self.named.extend_from_slice(&bytes[..length]);
         }
@@ -221,8 +231,8 @@ impl Scanner {
                 self.report.add(rule, None);
             }
         }
-        if self.is_named {
-            self.judge_name();
+        if !self.names.is_empty() {
+            self.judge_names();
         }
         std::mem::take(&mut self.report)
     }
@@ -299,8 +309,8 @@ impl Scanner {
         }
     }
 
-    /// Decides about what the name promises; a file of one line is a setting only where nothing else was found in it.
-    fn judge_name(&mut self) {
+    /// Decides about what the names promise; a file of one line is a setting only where nothing else was found in it.
+    fn judge_names(&mut self) {
         let is_text = self.content == Some(Content::Text);
         let mut line_of = |rule, at: usize| {
             let feeds = memchr::memchr_iter(b'\n', &self.named[..at]).count() as u64;
@@ -308,19 +318,19 @@ impl Scanner {
         };
         for rule in RULES {
             if let How::Name { find, .. } = rule.how
-                && rule.is_for(&self.name)
+                && self.names.iter().any(|name| rule.is_for(name))
                 && let Some(at) = find(&self.named)
             {
                 line_of(rule, at);
             }
         }
         let is_whole = self.size_bytes == self.named.len() as u64;
-        if is_text
-            && is_whole
-            && self.report.is_empty()
-            && let Some(rule) = names::setting(&self.name, &self.named)
-        {
-            self.report.add(rule, Some(1));
+        if is_text && is_whole && self.report.is_empty() {
+            let mut names = self.names.iter();
+            let rule = names.find_map(|name| names::setting(name, &self.named));
+            if let Some(rule) = rule {
+                self.report.add(rule, Some(1));
+            }
         }
     }
 

@@ -332,3 +332,114 @@ fn a_name_forges_no_line_and_a_database_is_passed_over() {
     assert!(!capture.problems[0].contains('\n'));
     assert!(sink.find(Path::new(&place.path("ca.db"))).is_some());
 }
+
+/// A configuration directory where a password has a name that tells and others that do not, before and after it.
+fn of_several_names(on_secret: OnSecret) -> Place {
+    let place = Place::with(Class::Config, on_secret);
+    place.write("akamu.toml", "");
+    place.write("a.conf", &format!("{SECRET}\n"));
+    for name in ["sub/db_password", "z.conf"] {
+        let path = place.path(name);
+        std::fs::create_dir_all(path.parent().expect("a parent")).expect("makes");
+        std::fs::hard_link(place.path("a.conf"), path).expect("links");
+    }
+    // Several names that say nothing are no reason for anything.
+    std::fs::hard_link(place.path("ca.toml"), place.path("same.toml")).expect("links");
+    place
+}
+
+fn kinds(sink: &RecordingSink, place: &Place) -> Vec<(StreamKind, String)> {
+    let recorded = sink.recorded();
+    let streams = recorded
+        .iter()
+        .filter(|one| one.entry.kind != StreamKind::Directory);
+    let relative = |path: &Path| {
+        let path = path.strip_prefix(place.path("")).expect("below");
+        path.display().to_string()
+    };
+    streams
+        .map(|one| (one.entry.kind, relative(&one.entry.path)))
+        .collect()
+}
+
+const FILE: StreamKind = StreamKind::File;
+const LINK: StreamKind = StreamKind::Hardlink;
+
+fn named(streams: &[(StreamKind, &str)]) -> Vec<(StreamKind, String)> {
+    let streams = streams.iter();
+    streams
+        .map(|(kind, name)| (*kind, (*name).to_owned()))
+        .collect()
+}
+
+#[test]
+fn a_file_is_judged_by_all_its_names_before_it_is_stored_by_any() {
+    let rest = [(FILE, "akamu.toml"), (FILE, "ca.toml"), (LINK, "same.toml")];
+    let secret = ["a.conf", "sub/db_password", "z.conf"];
+
+    let place = of_several_names(OnSecret::Refuse);
+    let (whole, sink) = place.capture();
+    assert!(!holds_secret(&sink));
+    assert_eq!(kinds(&sink, &place), named(&rest));
+    assert_eq!(whole.problems.len(), 3, "{:?}", whole.problems);
+    for (problem, name) in whole.problems.iter().zip(secret) {
+        assert!(problem.contains(&format!("{name}\"")), "{problem}");
+        assert!(problem.contains("holds a password in line 1"), "{problem}");
+        let other = problem.contains("also named") && problem.contains("sub/db_password\": holds");
+        assert_eq!(other, name != "sub/db_password", "{problem}");
+    }
+    assert_eq!(whole.facts["secrets"]["left_out"], 3);
+    let source = FilesSource::new(place.settings.clone());
+    let seen = source.look_for_secrets(&Cancel::default()).expect("looks");
+    let seen = seen.expect("searched");
+    assert_one(&seen.problems, &["a.conf\", also named", "db_password\""]);
+
+    let place = of_several_names(OnSecret::Redirect {
+        asset: "config-secrets".to_owned(),
+    });
+    let whole = FilesSource::new(place.settings.clone());
+    let (first, sink) = capture(&whole);
+    assert!(!holds_secret(&sink));
+    assert_eq!(kinds(&sink, &place), named(&rest));
+    assert_eq!(first.facts["secrets"]["redirected"], 3);
+    let (second, sink) = capture(&whole.of_redirected("config"));
+    assert_eq!(second.problems, [""; 0]);
+    let streams = [(FILE, secret[0]), (LINK, secret[1]), (LINK, secret[2])];
+    assert_eq!(kinds(&sink, &place), named(&streams));
+
+    let place = of_several_names(OnSecret::Allow {
+        reason: "a lab".to_owned(),
+    });
+    let (capture, sink) = place.capture();
+    assert_one(&capture.notes, &["a.conf", "line 1", "stays here: a lab"]);
+    assert_eq!(capture.facts["secrets"]["in_this_asset"], 1);
+    let all = [
+        (FILE, secret[0]),
+        rest[0],
+        rest[1],
+        rest[2],
+        (LINK, secret[1]),
+        (LINK, secret[2]),
+    ];
+    assert_eq!(kinds(&sink, &place), named(&all));
+}
+
+#[test]
+fn a_name_that_comes_after_the_file_was_stored_is_judged_by_itself() {
+    let place = Place::new(Class::Config);
+    place.write("akamu.toml", &format!("{SECRET}\n"));
+    std::fs::hard_link(place.path("akamu.toml"), place.path("same.toml")).expect("links");
+    let sink = RecordingSink::new();
+    let (from, to) = (place.path("akamu.toml"), place.path("db_password"));
+    sink.set_hook(move |moment| {
+        // When the next file begins, this one is stored.
+        if matches!(moment, Moment::Begin { stream: 1 }) {
+            std::fs::hard_link(&from, &to).expect("links");
+        }
+    });
+    let capture = FilesSource::new(place.settings.clone())
+        .capture(&sink)
+        .expect("captures");
+    assert_one(&capture.problems, &["db_password\"", "is left out"]);
+    assert!(sink.find(place.path("db_password")).is_none());
+}

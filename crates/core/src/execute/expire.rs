@@ -198,17 +198,18 @@ pub fn expire(job: &ExpireJob<'_>) -> Result<ExpireReport, ExpireError> {
     report.refused.extend(refused.map(|refused| refused.why));
 
     // Those of the original, too: a copy gets each of them.
-    let names = old(&records.numbers)
+    let names = old(&records.numbers, records.newest.as_ref())
         .map(ObjectName::expired)
-        .chain(old(&records.own_numbers).map(ObjectName::expired_in_copy));
+        .chain(old(&records.own_numbers, records.own.as_ref()).map(ObjectName::expired_in_copy));
     let names: Vec<(ObjectName, u64)> = names.map(|name| (name, 0)).collect();
     delete_all(job, "records", &names)?;
     Ok(report)
 }
 
-/// The records that are not needed any more.
-fn old(numbers: &[u64]) -> impl Iterator<Item = u64> {
-    let newest = numbers.iter().max().copied().unwrap_or(0);
+/// The records that are not needed any more: those before the newest that holds, which is not the one with the highest number where
+/// that is damaged, or of another copy.
+fn old(numbers: &[u64], newest: Option<&ExpiryRecord>) -> impl Iterator<Item = u64> {
+    let newest = newest.map_or(0, |record| record.number);
     let numbers = numbers.iter().copied();
     numbers.filter(move |number| number + RECORDS_KEPT <= newest + 1)
 }

@@ -137,50 +137,75 @@ fn expiry_records(
         .chain(of_original(&world.there))
         .cloned()
         .collect();
-    let own = below(&world.here, name::EXPIRED);
-    let own = own.filter(|name| name.expired_in_copy_number().is_some());
-    let own = own.last().filter(|_| job.copy.is_some()).cloned();
-    let mut records: Vec<ExpiryRecord> = Vec::new();
-    for name in newest.iter().chain(&own) {
+    let mut originals: Vec<ExpiryRecord> = Vec::new();
+    for name in &newest {
         let mut side = |storage: &dyn Storage| -> Result<Side, RepairError> {
-            Ok(match bytes(storage, name)? {
-                Ok(None) => Side::Missing,
-                Err(why) => Side::Damaged(why),
-                Ok(Some(bytes)) => match ExpiryRecord::open(&bytes, name, document) {
-                    Ok(record) => {
-                        records.push(record);
-                        Side::Good(Digest::of(&bytes), None)
-                    }
-                    Err(error) => Side::Damaged(error_chain(&error)),
-                },
-            })
+            let (side, record) = expiry_record(storage, name, document)?;
+            originals.extend(record);
+            Ok(side)
         };
-        let here = side(target)?;
-        let is_own = name.expired_in_copy_number().is_some();
-        let there = if is_own { Side::Missing } else { side(from)? };
+        let (here, there) = (side(target)?, side(from)?);
         // Older ones are not kept for ever.
         if newest_here.as_ref().is_none_or(|newest| newest <= name) {
             let seen = DocumentSeen { here, there };
             world.documents.insert(name.clone(), seen);
         }
     }
-    let is_own = |record: &ExpiryRecord| {
-        let of = record.copy.as_ref().map(|of| of.name.as_str());
-        of.is_some() && of == job.copy
-    };
-    let (own, originals): (Vec<_>, Vec<_>) = records.into_iter().partition(is_own);
-    let all = originals.iter().map(|record| record.expired.clone());
-    world.expired = if own.is_empty() {
+    let own = own_record(job, world, document)?;
+    world.expired = if own.is_none() {
+        let all = originals.iter().map(|record| record.expired.clone());
         all.collect()
     } else {
         let records = ExpiryRecords {
             newest: originals.into_iter().max_by_key(|record| record.number),
-            own: own.into_iter().next(),
+            own,
             ..ExpiryRecords::default()
         };
         vec![records.ranges()]
     };
     Ok(())
+}
+
+/// The newest record that holds of what the healed side has let go itself, as the copy that it is. One of another copy that lies
+/// there says nothing; damaged ones are noted. [`ExpiryRecords::read`] does the same, but where a record cannot be read it gives up.
+fn own_record(
+    job: &RepairJob<'_>,
+    world: &mut RepairWorld,
+    document: &RepositoryDocument,
+) -> Result<Option<ExpiryRecord>, RepairError> {
+    let Some(copy) = job.copy else {
+        return Ok(None);
+    };
+    let names = below(&world.here, name::EXPIRED);
+    let names = names.filter_map(|name| Some((name.expired_in_copy_number()?, name.clone())));
+    let names: BTreeMap<u64, ObjectName> = names.collect();
+    for name in names.into_values().rev() {
+        let (here, record) = expiry_record(&*job.target, &name, document)?;
+        match record {
+            Some(record) if record.is_of_copy(copy) => return Ok(Some(record)),
+            Some(_) => {}
+            None => {
+                let there = Side::Missing;
+                world.documents.insert(name, DocumentSeen { here, there });
+            }
+        }
+    }
+    Ok(None)
+}
+
+fn expiry_record(
+    storage: &dyn Storage,
+    name: &ObjectName,
+    document: &RepositoryDocument,
+) -> Result<(Side, Option<ExpiryRecord>), RepairError> {
+    Ok(match bytes(storage, name)? {
+        Ok(None) => (Side::Missing, None),
+        Err(why) => (Side::Damaged(why), None),
+        Ok(Some(bytes)) => match ExpiryRecord::open(&bytes, name, document) {
+            Ok(record) => (Side::Good(Digest::of(&bytes), None), Some(record)),
+            Err(error) => (Side::Damaged(error_chain(&error)), None),
+        },
+    })
 }
 
 /// The bytes under a name; `None` when there are none, an error of its own when they cannot be read.

@@ -77,6 +77,11 @@ impl ExpiryRecord {
         Ok(record)
     }
 
+    /// Whether the copy of this name wrote it, for itself.
+    pub fn is_of_copy(&self, name: &str) -> bool {
+        self.copy.as_ref().is_some_and(|of| of.name == name)
+    }
+
     /// The name under which it is stored.
     pub fn name(&self) -> ObjectName {
         match self.copy {

@@ -110,9 +110,7 @@ impl ExpiryRecords {
         };
         let of_original = newest(&names, &|_| true)?;
         let of_copy = match copy {
-            Some(copy) => newest(&own, &|record| {
-                record.copy.as_ref().is_some_and(|of| of.name == copy)
-            })?,
+            Some(copy) => newest(&own, &|record| record.is_of_copy(copy))?,
             None => None,
         };
         (records.newest, records.own) = (of_original, of_copy);

@@ -83,7 +83,8 @@ pub trait DatabaseServer: Send + Sync {
     /// Puts `new` in the place of `live`, which is kept as `old` where it exists. Sessions of `live` are ended.
     ///
     /// Until this is done, `new` exists; when it is done, `new` does not. Where nothing was live, `old` may be an empty
-    /// database that says so.
+    /// database that says so. Where nothing is to be replaced and something is live all the same, this is an error that
+    /// changes nothing.
     fn swap_in(&self, names: &SwapNames<'_>) -> Result<(), CaptureError>;
 
     /// Puts `old` back in the place of `live`; what was live is `new` again or gone.
@@ -181,6 +182,9 @@ pub struct SwapNames<'a> {
     pub new: &'a str,
     /// Where the replaced one is kept.
     pub old: &'a str,
+    /// Whether the plan replaces a live one. Where it does not, one that is live now came later and is left alone: nobody
+    /// would be asked before it is dropped.
+    pub replaces: bool,
     /// A private directory that lives until the restore is signed off or undone.
     pub keep: &'a Path,
 }

@@ -13,6 +13,7 @@ use strongroom_core::execute::expire::{ExpireError, ExpireJob, ExpireReport, exp
 use strongroom_core::execute::repair::{self, RepairJob, repair};
 use strongroom_core::format::Label;
 use strongroom_core::format::envelope::Envelope;
+use strongroom_core::format::expiry::{ExpiredRanges, ExpiryRecord, OfCopy};
 use strongroom_core::format::name::ObjectName;
 use strongroom_core::plan::expire::{ExpireInput, RepositoryPlan, Retention, plan_expire};
 use strongroom_core::plan::repair::{RepairPlan, plan_repair};
@@ -355,6 +356,85 @@ fn a_record_of_another_copy_hides_nothing() {
         .delete(&oldest.name())
         .expect("deletes");
     assert_eq!(pair.problems().len(), 1);
+}
+
+impl Pair {
+    /// Puts a record into the side that is looked at by which another copy has let everything go.
+    fn put_record_of_another_copy(&self, number: u64) {
+        let repository = self.world.repository();
+        let backups = repository.catalogue().expect("reads").backups;
+        let names = backups.iter();
+        let names = names.map(|one| (one.envelope.writer, one.envelope.sequence));
+        let expired = ExpiredRanges::of(names.collect::<Vec<_>>());
+        let record = ExpiryRecord {
+            format: 1,
+            repository: repository.document().repository,
+            number,
+            time: self.world.clock.now(),
+            tool: "test".to_owned(),
+            copy: Some(OfCopy {
+                name: "third".to_owned(),
+                seen: expired.newest(),
+            }),
+            expired,
+        };
+        let bytes = record.sign(&self.world.key.signing);
+        let put = self.world.storage.create(&record.name(), &bytes);
+        put.expect("stores");
+    }
+
+    fn steal_the_oldest(&self) -> Label {
+        let stolen = self.oldest();
+        let storage = self.world.storage.inner();
+        storage.delete(&stolen.name()).expect("deletes");
+        stolen.label
+    }
+}
+
+#[test]
+fn a_repair_goes_by_no_record_of_another_copy() {
+    for has_own in [false, true] {
+        let mut pair = Pair::new();
+        pair.backups(8);
+        pair.copy();
+        pair.turn();
+        if has_own {
+            pair.expire(3);
+        }
+        pair.put_record_of_another_copy(2);
+        let stolen = pair.steal_the_oldest();
+        assert_eq!(pair.problems().len(), 1);
+        let plan = pair.repair(true);
+        assert_eq!(plan.heal.len(), 1, "{plan:?}");
+        // What the copy has let go itself stays away.
+        assert_eq!(plan.left_out.len(), if has_own { 5 } else { 0 });
+        assert_eq!(pair.whole()[0], stolen);
+    }
+}
+
+#[test]
+fn a_record_of_another_copy_takes_the_place_of_none() {
+    let mut pair = Pair::new();
+    pair.backups(8);
+    pair.copy();
+    pair.turn();
+    pair.expire(3);
+    let kept = pair.whole();
+    pair.put_record_of_another_copy(2);
+    // Nothing new goes, so no record is written.
+    for _ in 0..2 {
+        assert_eq!(pair.expire(3).envelopes, 0);
+        assert_eq!(pair.whole(), kept);
+    }
+    // The next one has a higher number than both, which go once it is there.
+    pair.expire(2);
+    pair.expire(2);
+    assert_eq!(pair.whole(), kept[1..]);
+    let names = pair.world.storage.inner().names();
+    let records = names
+        .into_iter()
+        .filter_map(|name| name.expired_in_copy_number());
+    assert_eq!(records.collect::<Vec<_>>(), [3]);
 }
 
 #[test]

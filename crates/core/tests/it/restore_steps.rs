@@ -464,3 +464,169 @@ fn an_undo_without_its_token_does_the_rest_and_says_what_remains() {
         }
     }
 }
+
+/// A database and a file that a restore is to make anew, made by the CA in the meantime.
+struct Appearing<'p> {
+    place: &'p Place,
+    database: BTreeMap<String, String>,
+}
+
+impl<'p> Appearing<'p> {
+    fn new(place: &'p Place) -> Self {
+        let rows = ("issued".to_owned(), "after the plan\n".to_owned());
+        Self {
+            place,
+            database: BTreeMap::from([rows]),
+        }
+    }
+
+    fn file(&self) -> PathBuf {
+        self.place.world.live("config/current")
+    }
+
+    fn make_database(&self) {
+        let server = &self.place.world.server;
+        server.put("va", &[("issued", "after the plan\n")]);
+    }
+
+    fn make_file(&self) {
+        crate::world::put(&self.file(), b"after the plan");
+    }
+
+    #[track_caller]
+    fn assert_there(&self, when: &str) {
+        let databases = self.place.world.server.databases();
+        assert_eq!(databases.get("va"), Some(&self.database), "{when}");
+        let file = std::fs::read(self.file()).expect("reads");
+        assert_eq!(file, b"after the plan", "{when}");
+    }
+
+    /// Takes it away; everything is as before then.
+    #[track_caller]
+    fn take_away(&self, when: &str) {
+        self.assert_there(when);
+        self.place.world.server.drop_database("va").expect("drops");
+        std::fs::remove_file(self.file()).expect("removes");
+    }
+}
+
+#[test]
+fn what_appears_before_the_swap_is_refused_and_stays() {
+    let place = Place::new();
+    let ca = Appearing::new(&place);
+    let apply = || {
+        place.apply_with(&|what| {
+            if what == "begin to swap" {
+                ca.make_database();
+                ca.make_file();
+            }
+            Ok(())
+        })
+    };
+    for is_undone in [true, false] {
+        let RestoreError::Appeared(what) = apply().expect_err("is refused") else {
+            panic!("another error");
+        };
+        assert_eq!(what.len(), 2, "{what:?}");
+        assert!(what[0].starts_with("database \"va\" at "), "{what:?}");
+        assert!(what[1].ends_with("config/current"), "{what:?}");
+        let error = place.resume(&Hook::never()).expect_err("it is still there");
+        assert!(matches!(error, RestoreError::Appeared(_)), "{error}");
+        ca.assert_there("refused");
+        if is_undone {
+            place.undo(&Hook::never()).expect("undoes");
+            ca.take_away("undone");
+            let mut databases = place.world.server.databases();
+            databases.retain(|name, _| !place.databases_before.contains_key(name));
+            assert_eq!(databases, BTreeMap::new());
+            place.assert_no_leftovers("undone");
+        } else {
+            ca.take_away("resumed");
+            place.resume(&Hook::never()).expect("goes on");
+            place.assert_restored("out of the way");
+        }
+    }
+}
+
+#[test]
+fn what_appears_during_the_swap_is_refused_and_stays() {
+    for (step, is_undone) in [
+        ("swap", true),
+        ("swap", false),
+        ("keep", true),
+        ("keep", false),
+    ] {
+        let place = Place::new();
+        let ca = Appearing::new(&place);
+        let error = place.apply_with(&|what| {
+            if what == step && step == "swap" {
+                ca.make_database();
+            } else if what == step {
+                ca.make_file();
+            }
+            Ok(())
+        });
+        let error = error.expect_err("is refused");
+        if step == "swap" {
+            assert!(matches!(error, RestoreError::Database { .. }), "{error}");
+            ca.make_file();
+        } else {
+            assert!(matches!(error, RestoreError::Appeared(_)), "{error}");
+        }
+        if is_undone {
+            place.undo(&Hook::never()).expect("undoes");
+            let file = std::fs::read(ca.file()).expect("reads");
+            assert_eq!(file, b"after the plan");
+            if step == "swap" {
+                ca.take_away("undone");
+            }
+            assert_eq!(place.world.server.databases(), place.databases_before);
+            place.assert_no_leftovers("undone");
+            continue;
+        }
+        place.resume(&Hook::never()).expect_err("it is still there");
+        let file = std::fs::read(ca.file()).expect("reads");
+        assert_eq!(file, b"after the plan");
+        if step == "swap" {
+            ca.take_away("resumed");
+        } else {
+            std::fs::remove_file(ca.file()).expect("removes");
+        }
+        place.resume(&Hook::never()).expect("goes on");
+        place.assert_restored("out of the way");
+    }
+}
+
+#[test]
+fn a_name_that_was_free_and_is_taken_is_not_restored_to() {
+    let place = Place::new();
+    let server = &place.world.server;
+    let look = Target::Database("look".to_owned());
+    let restored = place.world.restoring(&place.label, look, |plan, readers| {
+        let mut plan = plan.clone();
+        plan.databases.retain(|database| database.original == "ca");
+        plan.tokens.clear();
+        plan.items.clear();
+        plan.refusals.clear();
+        let step = |what: &str| {
+            if what == "prove" {
+                server.put("look", &[("of", "another\n")]);
+            }
+            Ok(())
+        };
+        let (servers, tokens) = (place.world.find_server(), place.world.find_token());
+        restore(
+            &Consent::to(&plan)?,
+            &place.world.state(),
+            readers,
+            &context(&step, &servers, &tokens),
+        )
+    });
+    let error = restored.expect_err("is refused");
+    assert!(matches!(error, RestoreError::Appeared(_)), "{error}");
+    place.undo(&Hook::never()).expect("undoes");
+    let mut databases = server.databases();
+    let look = databases.remove("look").expect("stays");
+    assert_eq!(look["of"], "another\n");
+    assert_eq!(databases, place.databases_before);
+}

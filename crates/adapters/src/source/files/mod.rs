@@ -24,6 +24,7 @@ mod select;
 mod walk;
 
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -260,6 +261,8 @@ impl Source for FilesSource {
         while let Some(visit) = walk.next(&mut capturer.findings) {
             sink.cancel().check()?;
             walk::note_links(&visit, &selection, &mut capturer.findings);
+            let reader = &mut capturer.reader;
+            reader.know_names(&visit, &selection, sink.cancel())?;
             capturer.take(&visit, sink)?;
         }
         capturer.counts.excluded = walk.excluded;
@@ -292,6 +295,7 @@ impl Source for FilesSource {
                 continue;
             }
             first_names.insert(&visit.metadata, &visit.path);
+            reader.know_names(&visit, &selection, cancel)?;
             if visit.metadata.len() > LOOKED_AT_MAX {
                 seen.too_long += 1;
             } else if reader.look(&visit.path, cancel, &mut found)? {
@@ -341,14 +345,14 @@ impl Capturer {
             }
         } else if !kind.is_file() {
             walk::skip_special(visit, &mut self.findings);
-        } else if let Some(first) = self.first_names.get(&visit.metadata).map(Path::to_owned) {
+        } else if let Some(first) = self.first_name(visit) {
             self.entry(visit, StreamKind::Hardlink, Some(first), sink)?;
             self.counts.hardlinks += 1;
         } else {
             let path = &visit.path;
             let proof = self.proof.as_mut();
             match self.reader.capture(path, sink, &mut self.findings, proof)? {
-                Ok(captured) => self.captured(path, &captured),
+                Ok(captured) => self.captured(visit, &captured),
                 Err(NotCaptured::Open(error)) => self.not_opened(visit, &error),
                 Err(NotCaptured::Said) => {}
                 Err(NotCaptured::Refused) => self.secrets.refused += 1,
@@ -361,11 +365,21 @@ impl Capturer {
         Ok(())
     }
 
-    fn captured(&mut self, path: &Path, captured: &Captured) {
+    /// The name under which this file is in the backup already, and stays there also by the name that it is visited under.
+    fn first_name(&self, visit: &Visit) -> Option<PathBuf> {
+        let first = self.first_names.get(&visit.metadata);
+        let first = first.filter(|_| self.reader.has_judged(visit));
+        first.map(Path::to_owned)
+    }
+
+    fn captured(&mut self, visit: &Visit, captured: &Captured) {
         self.counts.files += 1;
         self.secrets.allowed += u64::from(captured.holds_secrets);
         self.counts.bytes += captured.summary.size_bytes;
-        self.first_names.insert(&captured.metadata, path);
+        // A name that came between the visit and the capture was not judged.
+        if visit.metadata.nlink() > 1 {
+            self.first_names.insert(&captured.metadata, &visit.path);
+        }
         if let Some(certificates) = &mut self.certificates {
             certificates.look_at(&captured.kept);
         }

@@ -2,13 +2,12 @@
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io;
-use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{OFlags, SeekFrom};
 use rustix::io::Errno;
-use strongroom_core::cancel::Cancel;
+use strongroom_core::cancel::{Cancel, Interrupted};
 use strongroom_core::format::manifest::StreamKind;
 use strongroom_core::source::{CaptureError, Chunking, Sink, StreamSummary, StreamWriter};
 use zeroize::Zeroizing;
@@ -17,7 +16,9 @@ use super::attributes::{self, Place};
 use super::findings::{Findings, Quoted};
 use super::key_proof::{KEY_MAX, KeyProof, Tee};
 use super::secrets::{OnSecret, sentence};
-use crate::secret_scan::Scanner;
+use super::select::Selection;
+use super::walk::{TellingNames, Visit, name};
+use crate::secret_scan::{Scanner, is_telling};
 use crate::source::entry::{self, Names};
 
 /// How much is read at once, in bytes.
@@ -35,6 +36,8 @@ pub(super) struct FileReader {
     pub(super) keeps_small_files: bool,
     /// Looks for secrets in assets whose class is not for them, and what follows when there are some.
     pub(super) scan: Option<(Scanner, OnSecret)>,
+    /// By which other names files are judged; known once the first file with several names comes.
+    telling: Option<TellingNames>,
 }
 
 /// A file that is in the backup now.
@@ -87,7 +90,30 @@ impl FileReader {
             is_append_only,
             keeps_small_files,
             scan: on_secret.map(|on_secret| (Scanner::default(), on_secret)),
+            telling: None,
         }
+    }
+
+    /// Before a file is read: finds out its other names, where it has some and secrets are looked for.
+    pub(super) fn know_names(
+        &mut self,
+        visit: &Visit,
+        selection: &Selection,
+        cancel: &Cancel,
+    ) -> Result<(), Interrupted> {
+        let has_several = visit.metadata.is_file() && visit.metadata.nlink() > 1;
+        if has_several && self.scan.is_some() && self.telling.is_none() {
+            self.telling = Some(TellingNames::of(selection, cancel)?);
+        }
+        Ok(())
+    }
+
+    /// Whether a file that was captured under another name was judged by this one, too; not where the name came since.
+    pub(super) fn has_judged(&self, visit: &Visit) -> bool {
+        let is_known = |names: &TellingNames| names.get(&visit.metadata).contains(&visit.path);
+        self.scan.is_none()
+            || !is_telling(name(&visit.path))
+            || self.telling.as_ref().is_some_and(is_known)
     }
 
     /// Looks for secrets in a file and stores nothing; false when it cannot be read, or changes.
@@ -103,12 +129,12 @@ impl FileReader {
         if !before.is_file() {
             return Ok(false);
         }
-        self.begin_scan(path);
+        self.begin_scan(path, &before);
         match self.copy(&file, &before, None, &mut Tee::default(), cancel) {
             Err(Failed::Sink(error)) => Err(error),
             Err(Failed::File(_)) | Ok(Read::Changed) => Ok(false),
             Ok(Read::Whole) => {
-                self.judge(path, findings);
+                self.judge(path, &before, findings);
                 Ok(true)
             }
         }
@@ -120,14 +146,17 @@ impl FileReader {
         self.is_append_only && matches!(self.scan, Some((_, OnSecret::Refuse)))
     }
 
-    fn begin_scan(&mut self, path: &Path) {
+    fn begin_scan(&mut self, path: &Path, metadata: &Metadata) {
         if let Some((scanner, _)) = &mut self.scan {
-            scanner.begin(path.file_name().unwrap_or_default().as_bytes());
+            scanner.begin(name(path));
+            for other in others(self.telling.as_ref(), path, metadata) {
+                scanner.also_called(name(other));
+            }
         }
     }
 
     /// Ends the search for secrets in a file, and says what was found.
-    fn judge(&mut self, path: &Path, findings: &mut Findings) -> Judged {
+    fn judge(&mut self, path: &Path, metadata: &Metadata, findings: &mut Findings) -> Judged {
         let Some((scanner, on_secret)) = &mut self.scan else {
             return Judged::Clean;
         };
@@ -135,7 +164,8 @@ impl FileReader {
         if report.is_empty() {
             return Judged::Clean;
         }
-        let sentence = sentence(path, &report, on_secret);
+        let other = others(self.telling.as_ref(), path, metadata).next();
+        let sentence = sentence(path, other, &report, on_secret);
         match on_secret {
             OnSecret::Refuse => {
                 findings.problem(sentence);
@@ -171,20 +201,20 @@ impl FileReader {
                 continue;
             }
             if self.looks_first() {
-                self.begin_scan(path);
+                self.begin_scan(path, &before);
                 match self.copy(&file, &before, None, &mut Tee::default(), &cancel) {
                     Err(Failed::Sink(error)) => return Err(error),
                     // The capture itself finds out what is wrong.
                     Err(Failed::File(_)) | Ok(Read::Changed) => {}
                     Ok(Read::Whole) => {
-                        if let Judged::Out(why) = self.judge(path, findings) {
+                        if let Judged::Out(why) = self.judge(path, &before, findings) {
                             return Ok(Err(why));
                         }
                     }
                 }
             }
             let mut stream = sink.begin(Chunking::Content)?;
-            self.begin_scan(path);
+            self.begin_scan(path, &before);
             let mut kept = Tee::new(self.keeps_small_files, before.len());
             let read = self.copy(&file, &before, Some(stream.as_mut()), &mut kept, &cancel);
             let read = match read {
@@ -202,7 +232,7 @@ impl FileReader {
                 stream.discard()?;
                 continue;
             }
-            let judged = self.judge(path, findings);
+            let judged = self.judge(path, &before, findings);
             if let Judged::Out(why) = judged {
                 stream.discard()?;
                 return Ok(Err(why));
@@ -332,6 +362,19 @@ impl FileReader {
             stamp(&open) == stamp(before) && stamp(&named) == stamp(before)
         }
     }
+}
+
+/// The names besides `path` by which a file is judged.
+fn others<'n>(
+    telling: Option<&'n TellingNames>,
+    path: &Path,
+    metadata: &Metadata,
+) -> impl Iterator<Item = &'n Path> {
+    let names = telling.map_or(&[][..], |telling| telling.get(metadata));
+    names
+        .iter()
+        .map(PathBuf::as_path)
+        .filter(move |name| *name != path)
 }
 
 enum Failed {

@@ -60,9 +60,17 @@ impl OnSecret {
     }
 }
 
-/// A sentence about the secrets in a file: what and where, never which, and what follows.
-pub(super) fn sentence(path: &Path, report: &Report, on_secret: &OnSecret) -> String {
+/// A sentence about the secrets in a file, which may have another name that tells: what and where, never which, and what follows.
+pub(super) fn sentence(
+    path: &Path,
+    other: Option<&Path>,
+    report: &Report,
+    on_secret: &OnSecret,
+) -> String {
     let mut sentence = format!("{}", Quoted(path));
+    if let Some(other) = other {
+        let _ = write!(sentence, ", also named {}", Quoted(other));
+    }
     let (named, rest) = report.found.split_at(report.found.len().min(PLACES_MAX));
     for (index, Found { rule, line }) in named.iter().enumerate() {
         let sign = if index == 0 { ": holds" } else { "," };

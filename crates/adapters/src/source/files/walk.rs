@@ -6,13 +6,16 @@ use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::fs::Metadata;
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
+use strongroom_core::cancel::{Cancel, Interrupted};
 use strongroom_core::plan::restore::is_restore_name;
 
 use super::findings::{Findings, Quoted};
 use super::select::{Root, Selection, sorted_names};
+use crate::secret_scan::is_telling;
 
 /// How often a directory that changes while it is walked is listed in all.
 const LISTINGS: u8 = 3;
@@ -241,6 +244,37 @@ impl FirstNames {
             self.0.insert(inode, path.to_owned());
         }
     }
+}
+
+/// Those names of files with several that say what they hold, for all that a selection covers: a file is judged by all of them when the
+/// first is captured.
+pub(super) struct TellingNames(HashMap<(u64, u64), Vec<PathBuf>>);
+
+impl TellingNames {
+    /// Goes through the whole selection; what cannot be looked at is said by the walk that captures.
+    pub(super) fn of(selection: &Selection, cancel: &Cancel) -> Result<Self, Interrupted> {
+        let mut names: HashMap<(u64, u64), Vec<PathBuf>> = HashMap::new();
+        let mut walk = Walk::new(selection);
+        while let Some(Visit { path, metadata, .. }) = walk.next(&mut Findings::default()) {
+            cancel.check()?;
+            if metadata.is_file() && metadata.nlink() > 1 && is_telling(name(&path)) {
+                let inode = (metadata.dev(), metadata.ino());
+                names.entry(inode).or_default().push(path);
+            }
+        }
+        Ok(Self(names))
+    }
+
+    /// Those of a file.
+    pub(super) fn get(&self, metadata: &Metadata) -> &[PathBuf] {
+        let inode = (metadata.dev(), metadata.ino());
+        self.0.get(&inode).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// The name of a file, without its directory.
+pub(super) fn name(path: &Path) -> &[u8] {
+    path.file_name().unwrap_or_default().as_bytes()
 }
 
 /// What the settings should say about a link that they select, and about links on the way to a root.

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use strongroom_adapters::source::mariadb::server::MariadbServer;
 use strongroom_adapters::throwaway::mariadb::Server;
 use strongroom_adapters::throwaway::{Listen, Options};
-use strongroom_core::source::server::{DatabaseServer as _, LoadOptions};
+use strongroom_core::source::server::{DatabaseServer as _, LoadOptions, SwapNames};
 use strongroom_core::source::{CaptureError, Source as _};
 use strongroom_testkit::fixtures;
 use strongroom_testkit::recording_sink::{Moment, RecordingSink};
@@ -354,7 +354,10 @@ fn a_swap_stopped_anywhere_is_undone_at_once() {
 fn a_swap_to_where_nothing_was_is_undone_wherever_it_stopped() {
     let (server, port, _backup, captured, _) = loaded();
     let directory = tempfile::tempdir().expect("a directory");
-    let names = names("ca");
+    let names = SwapNames {
+        replaces: false,
+        ..names("ca")
+    };
     port.drop_database("ca").expect("drops");
     let has = |name| port.has(name).expect("looks");
     for after in (0..).step_by(3) {

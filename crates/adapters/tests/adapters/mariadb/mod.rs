@@ -181,6 +181,7 @@ fn names(live: &'static str) -> SwapNames<'static> {
         live,
         new: "strongroom-1-new",
         old: "strongroom-1-old",
+        replaces: true,
         keep: Path::new("/nonexistent"),
     }
 }

@@ -11,6 +11,7 @@ fn names(keep: &std::path::Path) -> SwapNames<'_> {
         live: "ca",
         new: "strongroom-2026-1-new",
         old: "strongroom-2026-1-old",
+        replaces: true,
         keep,
     }
 }
@@ -97,6 +98,15 @@ fn a_name_that_was_taken_meanwhile_keeps_its_database() {
     let mark = keep.path().join("was-not-there-6361");
     strongroom_core::private_file::create_new(&mark).expect("a mark");
     make(&cluster, names.live, "before");
+    // A plan that replaces nothing leaves it alone.
+    let beside = SwapNames {
+        replaces: false,
+        ..names
+    };
+    let error = server.swap_in(&beside).expect_err("it came later");
+    assert!(error.to_string().contains("\"ca\" now"), "{error}");
+    assert_eq!(databases(&cluster), "ca true, new true");
+    assert_eq!(says(&cluster, names.live), "before");
     server.swap_in(&names).expect("swapped");
     assert!(!mark.exists());
     server.swap_back(&names).expect("swapped back");

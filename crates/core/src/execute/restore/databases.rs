@@ -35,6 +35,7 @@ impl Opened<'_> {
             live: &self.database.name,
             new: &self.new,
             old: &self.old,
+            replaces: self.database.replaces.is_some(),
             keep: &self.keep,
         }
     }
@@ -388,6 +389,29 @@ fn prove(
     })
 }
 
+/// The databases that are live now and were not when the plan was made, in words.
+pub(super) fn appeared(
+    journal: &Journal,
+    context: &RestoreContext<'_>,
+) -> Result<Vec<String>, RestoreError> {
+    let plan = journal.plan();
+    let mut appeared = Vec::new();
+    for (number, database) in plan.databases.iter().enumerate() {
+        if database.replaces.is_some() {
+            continue;
+        }
+        let opened = open(plan, number, journal, context)?;
+        let has = opened.server.has(&database.name);
+        if has.map_err(opened.failed("look at"))? {
+            appeared.push(format!(
+                "database {:?} at {}",
+                database.name, database.server
+            ));
+        }
+    }
+    Ok(appeared)
+}
+
 /// Swaps every database in; repeated after an interruption, it goes on where it stopped.
 pub(super) fn swap(
     journal: &Journal,
@@ -434,10 +458,11 @@ pub(super) fn undo(
             let dropped = opened.server.drop_database(&database.name);
             dropped.map_err(opened.failed("drop"))?;
         }
+        // Before `new` goes: without it, what is live would look like what was restored to an undo that goes on.
+        journal.note_database_undone(number)?;
         step(context, "drop the restored", database)?;
         let dropped = opened.server.drop_database(&opened.new);
         dropped.map_err(opened.failed("drop what was restored of"))?;
-        journal.note_database_undone(number)?;
         report.items += 1;
     }
     Ok(())

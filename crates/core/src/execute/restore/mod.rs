@@ -190,6 +190,9 @@ pub enum RestoreError {
         #[source]
         source: Box<RestoreError>,
     },
+    /// The plan replaces nothing in some places, and something is there now. It is left alone.
+    #[error("not there when the restore was planned, and there now: {}", .0.join(", "))]
+    Appeared(Vec<String>),
     /// The plan names an asset that the backup does not hold.
     #[error("the backup holds no asset {asset}")]
     NotInBackup {
@@ -298,6 +301,7 @@ fn go_on(
         tokens::rehearse(&journal, backups, context)?;
         (context.before_step)("begin to swap")
             .map_err(RestoreError::io("begin to swap", Path::new("")))?;
+        refuse_what_appeared(&journal, context)?;
         journal.enter(Phase::Swapping)?;
     }
     context.observer.event(Event::Begin {
@@ -321,6 +325,21 @@ fn go_on(
         journal.remove()?;
     }
     Ok(report)
+}
+
+/// Stops where something came into a place since the plan was made, while nothing is replaced yet: the operator has not
+/// agreed to that, and nobody would be asked for a sign-off.
+fn refuse_what_appeared(
+    journal: &Journal,
+    context: &RestoreContext<'_>,
+) -> Result<(), RestoreError> {
+    let mut appeared = databases::appeared(journal, context)?;
+    let paths = swap::appeared(journal)?;
+    appeared.extend(paths.iter().map(|path| path.display().to_string()));
+    if appeared.is_empty() {
+        return Ok(());
+    }
+    Err(RestoreError::Appeared(appeared))
 }
 
 /// Goes back: everything that was replaced is put in place again, everything that was added is removed.

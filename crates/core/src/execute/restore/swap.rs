@@ -4,7 +4,7 @@
 //! `old` only. The first step gives what is in place a second name, `old`; the second renames `new` over it. At
 //! no moment is there nothing in place.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
@@ -16,6 +16,22 @@ use crate::execute::beneath::Directory;
 use crate::format::manifest::StreamKind;
 use crate::plan::restore::{RestoreItem, Target};
 
+/// The paths where something lies now and nothing did when the plan was made.
+pub(super) fn appeared(journal: &Journal) -> Result<Vec<PathBuf>, RestoreError> {
+    let mut appeared = Vec::new();
+    for item in &journal.plan().items {
+        if item.kind == StreamKind::Directory || item.replaces.is_some() {
+            continue;
+        }
+        let failed = |operation| RestoreError::io(operation, &item.path);
+        let (directory, name) = open_parent(item).map_err(failed("open the directory of"))?;
+        if directory.has(name).map_err(failed("look at"))? {
+            appeared.push(item.path.clone());
+        }
+    }
+    Ok(appeared)
+}
+
 /// Swaps every item in; repeated after an interruption, it goes on where it stopped.
 pub(super) fn swap(
     journal: &mut Journal,
@@ -24,6 +40,8 @@ pub(super) fn swap(
 ) -> Result<(), RestoreError> {
     let plan = journal.plan();
     let mut touched: BTreeSet<(PathBuf, PathBuf)> = BTreeSet::new();
+    // Two assets may hold the same file.
+    let mut own: HashSet<&Path> = HashSet::new();
     for (number, item) in plan.items.iter().enumerate() {
         if item.kind == StreamKind::Directory {
             continue;
@@ -31,12 +49,19 @@ pub(super) fn swap(
         let failed = |operation| RestoreError::io(operation, &item.path);
         let (directory, name) = open_parent(item).map_err(failed("open the directory of"))?;
         touched.insert((item.root.clone(), parent(&item.path).to_owned()));
+        let is_own = !own.insert(&item.path);
         let (new, old) = (plan.new_name(number), plan.old_name(number));
         let (new, old) = (OsStr::new(&new), OsStr::new(&old));
         let step = |what: &'static str| (context.before_step)(what).map_err(failed(what));
         if !directory.has(new).map_err(failed("look at"))? {
             // Swapped before an interruption.
             continue;
+        }
+        let in_place = directory.has(name).map_err(failed("look at"))?;
+        if in_place && item.replaces.is_none() && !is_own {
+            return Err(RestoreError::Appeared(vec![
+                item.path.display().to_string(),
+            ]));
         }
         for (place, companion) in item.companions.iter().enumerate() {
             let aside = plan.companion_name(number, place);
@@ -51,8 +76,8 @@ pub(super) fn swap(
                     .map_err(failed("put the companions aside of"))?;
             }
         }
-        let in_place = directory.has(name).map_err(failed("look at"))?;
-        if in_place && !directory.has(old).map_err(failed("look at"))? {
+        let is_kept = in_place && item.replaces.is_some();
+        if is_kept && !directory.has(old).map_err(failed("look at"))? {
             step("keep")?;
             keep(&directory, name, old).map_err(failed("keep"))?;
         }

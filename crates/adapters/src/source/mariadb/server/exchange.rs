@@ -136,14 +136,22 @@ fn step(from: &str, table: &str, to: &str, renamed: &str) -> String {
 }
 
 impl MariadbServer {
-    /// Takes what is in `from` live, and puts what is live into `to`.
-    pub(super) fn exchange(&self, live: &str, from: &str, to: &str) -> Result<(), CaptureError> {
+    /// Takes what is in `from` live, and puts what is live into `to`; unless it `replaces` something, nothing may be live.
+    pub(super) fn exchange(
+        &self,
+        live: &str,
+        (from, to): (&str, &str),
+        replaces: bool,
+    ) -> Result<(), CaptureError> {
         let names = [live, from, to];
         let mut session = self.session_alone(&names)?;
         let Some(waiting) = Schema::read(&mut session, from)? else {
             return Ok(());
         };
         if waiting.is(PARKED) {
+            if !replaces {
+                refuse_live(&mut session, live, to)?;
+            }
             self.move_tables(&mut session, live, &waiting, to)?;
         } else if waiting.is(SAVED) {
             // A client of the interrupted exchange may still have text to load.
@@ -367,6 +375,25 @@ impl MariadbServer {
             hint: "Look at the server's log, then run the command again.",
         })
     }
+}
+
+/// An error where something is live that this exchange did not make: its own is empty, and `to` says that there was none before.
+fn refuse_live(session: &mut Session, live: &str, to: &str) -> Result<(), CaptureError> {
+    let Some(place) = Schema::read(session, live)? else {
+        return Ok(());
+    };
+    if place.is_empty()
+        && let Some(kept) = Schema::read(session, to)?
+        && let Some(state) = kept.states.iter().find(|state| **state != PARKED)
+        && Stowage::get(session, to, state)?.is_absent
+    {
+        return Ok(());
+    }
+    Err(CaptureError::Unsuitable {
+        path: live.into(),
+        why: "is there now, and was not when the restore was planned".to_owned(),
+        hint: "Look at it. Move its tables away, drop it and resume the restore, or undo the restore and plan again.",
+    })
 }
 
 /// Drops all objects that a catalogue of `schema` names.

@@ -305,11 +305,11 @@ impl DatabaseServer for MariadbServer {
     }
 
     fn swap_in(&self, names: &SwapNames<'_>) -> Result<(), CaptureError> {
-        self.exchange(names.live, names.new, names.old)
+        self.exchange(names.live, (names.new, names.old), names.replaces)
     }
 
     fn swap_back(&self, names: &SwapNames<'_>) -> Result<(), CaptureError> {
-        self.exchange(names.live, names.old, names.new)
+        self.exchange(names.live, (names.old, names.new), true)
     }
 
     fn drop_database(&self, name: &str) -> Result<(), CaptureError> {

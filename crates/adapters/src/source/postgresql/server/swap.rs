@@ -36,10 +36,18 @@ pub(super) fn swap_in(
     let mut session = server.maintenance(&[live, new, old], &Cancel::default())?;
     if exists(&mut session, new)? {
         let has_old = exists(&mut session, old)?;
-        if !exists(&mut session, live)? && has_old {
+        let has_live = exists(&mut session, live)?;
+        if has_live && !names.replaces {
+            // A mark of an interrupted swap would say that this restore made it.
+            forget(&marker(names))?;
+            return Err(server.unsuitable(
+                format!("there is a database {live:?} now, and there was none when the restore was planned"),
+                "Look at it. Rename it and resume the restore, or undo the restore and plan again.",
+            ));
+        } else if !has_live && has_old && names.replaces {
             // Not by a swap, which renames both or none; what is kept can be put back all the same.
             rename(server, &mut session, &[(new, live)])?;
-        } else if !exists(&mut session, live)? {
+        } else if !has_live && !has_old {
             // What an undo must know: there was nothing to put back.
             let marker = marker(names);
             private_file::create_or_truncate(&marker)
