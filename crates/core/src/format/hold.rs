@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::dsse::{self, SigningKey, Unverified};
+use super::dsse::SigningKey;
 use super::name::ObjectName;
 use super::repository_document::RepositoryDocument;
 use super::{FormatError, Label, RepositoryId};
@@ -32,8 +32,7 @@ pub struct Hold {
 impl Hold {
     /// Serialises and signs.
     pub fn sign(&self, key: &SigningKey) -> Vec<u8> {
-        let payload = serde_json::to_vec(self).expect("a hold of plain values serialises");
-        key.sign(KIND, &payload)
+        key.sign_document(KIND, self)
     }
 
     /// Reads a stored hold, found under `name` in the repository of `document`.
@@ -42,9 +41,7 @@ impl Hold {
         name: &ObjectName,
         document: &RepositoryDocument,
     ) -> Result<Self, FormatError> {
-        let unverified = Unverified::parse(WHAT, KIND, bytes)?;
-        let key = document.writer(unverified.signer())?;
-        let hold: Self = dsse::parse_payload(WHAT, &unverified.verify(key)?)?;
+        let (hold, _): (Self, _) = document.open_signed(WHAT, KIND, bytes)?;
         let damaged = |why: &str| Err(FormatError::damaged(WHAT, why));
         if name.hold_label().as_ref() != Some(&hold.label) {
             return damaged("it lies under a name that is not its own");

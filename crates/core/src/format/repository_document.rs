@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::dsse::{self, SigningKey, Unverified, VerifyingKey};
@@ -39,20 +40,15 @@ pub struct RepositoryDocument {
 impl RepositoryDocument {
     /// Serialises and signs.
     pub fn sign(&self, key: &SigningKey) -> Vec<u8> {
-        let payload = serde_json::to_vec(self).expect("a document of plain values serialises");
-        key.sign(KIND, &payload)
+        key.sign_document(KIND, self)
     }
 
     /// Reads a stored revision: the first is signed by one of its own writers, each later one
     /// by a writer of `before`, whose stored bytes have the digest given with it.
     pub fn open(bytes: &[u8], before: Option<(&Self, Digest)>) -> Result<Self, FormatError> {
-        let document = Unverified::parse(WHAT, KIND, bytes)?;
-        let stated: Self = dsse::parse_payload(WHAT, document.unverified_payload())?;
-        let signer = document.signer();
-        let key = before
-            .map_or(&stated, |(before, _)| before)
-            .writer(signer)?;
-        document.verify(key)?;
+        let stated = dsse::open_stated(WHAT, KIND, bytes, |stated: &Self, signer| {
+            before.map_or(stated, |(before, _)| before).writer(signer)
+        })?;
         let expected = match before {
             None => (1, None, stated.repository),
             Some((before, digest)) => (before.revision + 1, Some(digest), before.repository),
@@ -64,6 +60,19 @@ impl RepositoryDocument {
             ));
         }
         Ok(stated)
+    }
+
+    /// Reads a document that a writer named here has signed, and tells which one.
+    pub(super) fn open_signed<T: DeserializeOwned>(
+        &self,
+        what: &'static str,
+        kind: &str,
+        bytes: &[u8],
+    ) -> Result<(T, WriterId), FormatError> {
+        let unverified = Unverified::parse(what, kind, bytes)?;
+        let signer = unverified.signer();
+        let payload = unverified.verify(self.writer(signer)?)?;
+        Ok((dsse::parse_payload(what, &payload)?, signer))
     }
 
     /// The key of a writer that this document names.
