@@ -19,6 +19,7 @@ mod syntax;
 mod template;
 #[cfg(test)]
 mod tests;
+mod units;
 mod validate;
 
 use std::collections::BTreeMap;
