@@ -86,13 +86,6 @@ impl RecordingSink {
     }
 
     /// Gives the source what an earlier capture left behind.
-    #[must_use]
-    pub fn with_memory(mut self, memory: serde_json::Value) -> Self {
-        self.memory = Some(memory);
-        self
-    }
-
-    /// The same, for a sink that is in use already.
     pub fn set_memory(&mut self, memory: Option<serde_json::Value>) {
         self.memory = memory;
     }

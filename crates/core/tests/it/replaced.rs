@@ -1,6 +1,6 @@
 //! Objects that were overwritten with as many bytes: seen by their times, and not leaned on; what was repaired is.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::ToSpan as _;
 use strongroom_core::clock::Clock as _;
@@ -115,7 +115,12 @@ fn what_was_read_since_is_leaned_on() {
     assert_eq!(seen(&world).unread, std::slice::from_ref(&victim));
     // What `verify` and `repair` note.
     let repository = world.repository();
-    let times = repository.stored_times([&victim]).expect("asks");
+    let stat = world
+        .storage
+        .stat(&victim)
+        .expect("asks")
+        .expect("is there");
+    let times = BTreeMap::from([(victim.clone(), stat.stored.expect("a time"))]);
     let id = repository.document().repository;
     let note = state(&world).note_proved(id, times, |_| true);
     note.expect("notes");
