@@ -349,8 +349,7 @@ impl Config {
     }
 
     /// The asset of that name.
-    #[cfg(test)]
-    fn asset(&self, name: &str) -> Option<&AssetConfig> {
+    pub(crate) fn asset(&self, name: &str) -> Option<&AssetConfig> {
         self.assets.iter().find(|asset| asset.name == name)
     }
 }
