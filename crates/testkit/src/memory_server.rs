@@ -14,9 +14,10 @@ use strongroom_core::source::server::{
 };
 use strongroom_core::source::tables::{Differences, LineDigest, TableFacts};
 use strongroom_core::source::{
-    Capture, CaptureError, Chunking, Entry, Inspection, Proof, RestoredAsset, Restorer, Sink,
-    Source,
+    Capture, CaptureError, Chunking, Inspection, Proof, RestoredAsset, Restorer, Sink, Source,
 };
+
+use crate::entry::entry;
 
 /// The kind of source.
 pub const KIND: &str = "memory";
@@ -99,19 +100,7 @@ fn dump(sink: &dyn Sink, path: String, bytes: &[u8]) -> Result<(), CaptureError>
     for block in bytes.chunks(1000) {
         writer.write(block)?;
     }
-    writer.finish(Entry {
-        kind: StreamKind::Dump,
-        path: path.into(),
-        mode: 0o600,
-        uid: 0,
-        gid: 0,
-        user: None,
-        group: None,
-        mtime: (0, 0),
-        xattrs: BTreeMap::new(),
-        target: None,
-    })?;
-    Ok(())
+    writer.finish(entry(StreamKind::Dump, path)).map(drop)
 }
 
 fn tables_of(tables: &Tables) -> BTreeMap<String, TableFacts> {

@@ -7,9 +7,10 @@ use serde_json::{Value, json};
 use strongroom_core::format::manifest::StreamKind;
 use strongroom_core::source::token::{Token, TokenObject, TokenSeen, WantedObjects};
 use strongroom_core::source::{
-    Capture, CaptureError, Chunking, Entry, Inspection, Proof, RestoredAsset, Restorer, Sink,
-    Source,
+    Capture, CaptureError, Chunking, Inspection, Proof, RestoredAsset, Restorer, Sink, Source,
 };
+
+use crate::entry::entry;
 
 /// The name of this kind of source.
 pub const KIND: &str = "memory-token";
@@ -65,18 +66,7 @@ impl Source for MemoryToken {
         for (name, content) in &objects {
             let mut stream = sink.begin(Chunking::Content)?;
             stream.write(content)?;
-            stream.finish(Entry {
-                kind: StreamKind::Dump,
-                path: format!("/token/{name}").into(),
-                mode: 0o600,
-                uid: 0,
-                gid: 0,
-                user: None,
-                group: None,
-                mtime: (0, 0),
-                xattrs: BTreeMap::new(),
-                target: None,
-            })?;
+            stream.finish(entry(StreamKind::Dump, format!("/token/{name}")))?;
         }
         Ok(Capture {
             facts: json!({ "objects": objects }),

@@ -13,7 +13,7 @@ use strongroom_core::source::server::DatabaseServer as _;
 use strongroom_testkit::memory_server::Tables;
 use strongroom_testkit::memory_token::Objects;
 
-use crate::world::{Tree, World, contents, context, lines, snapshot};
+use crate::world::{Tree, World, contents, lines, snapshot};
 
 struct Place {
     world: World,
@@ -78,42 +78,30 @@ impl Place {
         self.world
             .restoring(&self.label, Target::InPlace, |plan, readers| {
                 let consent = Consent::to(plan)?;
-                let step = |_: &str| hook.step();
-                restore(
-                    &consent,
-                    &self.world.state(),
-                    readers,
-                    &context(&step, &self.world.find_server(), &self.world.find_token()),
-                )
+                self.world.in_context(&|_| hook.step(), |context| {
+                    restore(&consent, &self.world.state(), readers, context)
+                })
             })
     }
 
     fn resume(&self, hook: &Hook) -> Result<RestoreReport, RestoreError> {
         self.world
             .restoring(&self.label, Target::InPlace, |_, readers| {
-                let step = |_: &str| hook.step();
-                resume(
-                    &self.journal(),
-                    readers,
-                    &context(&step, &self.world.find_server(), &self.world.find_token()),
-                )
+                self.world.in_context(&|_| hook.step(), |context| {
+                    resume(&self.journal(), readers, context)
+                })
             })
     }
 
     fn undo(&self, hook: &Hook) -> Result<RestoreReport, RestoreError> {
-        let step = |_: &str| hook.step();
-        undo(
-            &self.journal(),
-            &context(&step, &self.world.find_server(), &self.world.find_token()),
-        )
+        self.world
+            .in_context(&|_| hook.step(), |context| undo(&self.journal(), context))
     }
 
     fn sign_off(&self, hook: &Hook) -> Result<RestoreReport, RestoreError> {
-        let step = |_: &str| hook.step();
-        sign_off(
-            &self.journal(),
-            &context(&step, &self.world.find_server(), &self.world.find_token()),
-        )
+        self.world.in_context(&|_| hook.step(), |context| {
+            sign_off(&self.journal(), context)
+        })
     }
 
     fn journal(&self) -> PathBuf {
@@ -319,15 +307,10 @@ fn a_database_goes_under_another_name_whole_or_in_part() {
                 plan.tokens.clear();
                 plan.items.clear();
                 plan.refusals.clear();
-                let step = |_: &str| Ok(());
-                let (servers, tokens) = (place.world.find_server(), place.world.find_token());
                 let consent = Consent::to(&plan)?;
-                restore(
-                    &consent,
-                    &place.world.state(),
-                    readers,
-                    &context(&step, &servers, &tokens),
-                )
+                place.world.in_context(&|_| Ok(()), |context| {
+                    restore(&consent, &place.world.state(), readers, context)
+                })
             });
         assert!(!restored.expect("restores").awaits_sign_off);
         let databases = place.world.server.databases();

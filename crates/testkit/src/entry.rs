@@ -1,0 +1,26 @@
+//! Entries of what lies in no file system, for sources in memory.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use strongroom_core::format::manifest::StreamKind;
+use strongroom_core::source::Entry;
+
+/// An entry of root's, for root alone, of no time.
+pub fn entry(kind: StreamKind, path: impl Into<PathBuf>) -> Entry {
+    Entry {
+        kind,
+        path: path.into(),
+        mode: match kind {
+            StreamKind::Directory => 0o700,
+            _ => 0o600,
+        },
+        uid: 0,
+        gid: 0,
+        user: None,
+        group: None,
+        mtime: (0, 0),
+        xattrs: BTreeMap::new(),
+        target: None,
+    }
+}
