@@ -268,18 +268,7 @@ mod tests {
     #[test]
     fn a_record_of_a_copy_lies_under_a_name_of_its_own() {
         let key = WriterKey::generate().expect("random bytes").signing;
-        let document = RepositoryDocument {
-            format: 1,
-            repository: RepositoryId::from_bytes([1; 16]),
-            revision: 1,
-            previous: None,
-            deployment: "example-ca".into(),
-            name: "offsite".into(),
-            created: jiff::Timestamp::UNIX_EPOCH,
-            accepts: Vec::new(),
-            recipients: Vec::new(),
-            writers: BTreeMap::from([(key.id(), key.verifying_key().to_base64())]),
-        };
+        let document = RepositoryDocument::with_writer(&key);
         let mut record = ExpiryRecord {
             format: 1,
             repository: document.repository,

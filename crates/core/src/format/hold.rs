@@ -63,26 +63,13 @@ impl Hold {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
     use crate::format::writer_key::WriterKey;
 
     #[test]
     fn a_hold_is_for_its_backup_and_its_repository_only() {
         let key = WriterKey::generate().expect("random bytes");
-        let document = RepositoryDocument {
-            format: 1,
-            repository: RepositoryId::from_bytes([1; 16]),
-            revision: 1,
-            previous: None,
-            deployment: "example-ca".into(),
-            name: "offsite".into(),
-            created: jiff::Timestamp::UNIX_EPOCH,
-            accepts: vec![],
-            recipients: vec![],
-            writers: BTreeMap::from([(key.signing.id(), key.signing.verifying_key().to_base64())]),
-        };
+        let document = RepositoryDocument::with_writer(&key.signing);
         let hold = Hold {
             format: 1,
             repository: document.repository,

@@ -75,6 +75,23 @@ impl RepositoryDocument {
         Ok((dsse::parse_payload(what, &payload)?, signer))
     }
 
+    /// A first revision, for tests.
+    #[cfg(test)]
+    pub(super) fn with_writer(key: &SigningKey) -> Self {
+        Self {
+            format: super::VERSION,
+            repository: RepositoryId::from_bytes([1; 16]),
+            revision: 1,
+            previous: None,
+            deployment: "example-ca".into(),
+            name: "offsite".into(),
+            created: jiff::Timestamp::UNIX_EPOCH,
+            accepts: vec![Class::Database],
+            recipients: vec!["age1x".into()],
+            writers: [(key.id(), key.verifying_key().to_base64())].into(),
+        }
+    }
+
     /// The key of a writer that this document names.
     pub fn writer(&self, id: WriterId) -> Result<VerifyingKey, FormatError> {
         let unknown = || FormatError::Signature {
@@ -98,25 +115,13 @@ impl RepositoryDocument {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::id::random;
     use crate::format::writer_key::WriterKey;
 
     #[test]
     fn revisions_follow_each_other() {
         let key = WriterKey::generate().expect("random bytes");
         let stranger = WriterKey::generate().expect("random bytes");
-        let first = RepositoryDocument {
-            format: 1,
-            repository: RepositoryId::from_bytes(random().expect("random bytes")),
-            revision: 1,
-            previous: None,
-            deployment: "example-ca".into(),
-            name: "offsite".into(),
-            created: jiff::Timestamp::UNIX_EPOCH,
-            accepts: vec![Class::Database],
-            recipients: vec!["age1x".into()],
-            writers: [(key.signing.id(), key.signing.verifying_key().to_base64())].into(),
-        };
+        let first = RepositoryDocument::with_writer(&key.signing);
         let bytes = first.sign(&key.signing);
         assert_eq!(
             RepositoryDocument::open(&bytes, None).expect("own document"),
