@@ -586,8 +586,7 @@ fn server(
         why,
         hint,
     };
-    let asset = config.assets.iter().find(|asset| asset.name == name);
-    let settings = asset.map(|asset| &asset.settings);
+    let settings = config.asset(name).map(|asset| &asset.settings);
     let wrong_url = |error: &dyn std::fmt::Display| {
         refused(
             format!("the URL of the server: {error}"),
@@ -638,11 +637,7 @@ fn token(
         why,
         hint,
     };
-    let asset = session
-        .config
-        .assets
-        .iter()
-        .find(|asset| asset.name == name);
+    let asset = session.config.asset(name);
     let Some(Settings::Pkcs11 { source, pin_file }) = asset.map(|asset| &asset.settings) else {
         return Err(refused(
             format!(

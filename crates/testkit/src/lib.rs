@@ -5,6 +5,7 @@
 //! - [`memory_storage`]: a storage in memory that can lose its power.
 //! - [`fault_storage`]: a decorator that fails, tears, loses and delays by script.
 //! - [`server_conformance`]: the suite that every [`DatabaseServer`](strongroom_core::source::server::DatabaseServer) passes.
+//! - [`entry`](mod@entry): entries of what lies in no file system.
 //! - [`memory_server`]: a database server in memory, with its source.
 //! - [`fixtures`]: test databases for PostgreSQL and MariaDB.
 //! - [`proxy`]: a TCP proxy that delays, tears, drops and stalls, and answers for HTTP servers.
@@ -13,6 +14,7 @@
 //! - [`servers`]: real servers for storages, and real tokens.
 
 pub mod canary;
+pub mod entry;
 pub mod fault_storage;
 pub mod fixtures;
 pub mod memory_server;

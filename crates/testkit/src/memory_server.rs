@@ -8,15 +8,17 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use strongroom_core::format::manifest::Stream;
+use strongroom_core::format::manifest::StreamKind;
 use strongroom_core::source::server::{
     DatabaseLoad, DatabaseSeen, DatabaseServer, LoadJob, LoadedDatabase, ServerSeen, StreamContent,
     SwapNames, WantedDatabase, decode_part, encode_part,
 };
 use strongroom_core::source::tables::{Differences, LineDigest, TableFacts};
 use strongroom_core::source::{
-    Capture, CaptureError, Chunking, Entry, Inspection, Proof, RestoredAsset, Restorer, Sink,
-    Source,
+    Capture, CaptureError, Chunking, Inspection, Proof, RestoredAsset, Restorer, Sink, Source,
 };
+
+use crate::entry::entry;
 
 /// The kind of source.
 pub const KIND: &str = "memory";
@@ -99,8 +101,7 @@ fn dump(sink: &dyn Sink, path: String, bytes: &[u8]) -> Result<(), CaptureError>
     for block in bytes.chunks(1000) {
         writer.write(block)?;
     }
-    writer.finish(Entry::dump(path, 0))?;
-    Ok(())
+    writer.finish(entry(StreamKind::Dump, path)).map(drop)
 }
 
 fn tables_of(tables: &Tables) -> BTreeMap<String, TableFacts> {

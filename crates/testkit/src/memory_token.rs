@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::{Value, json};
+use strongroom_core::format::manifest::StreamKind;
 use strongroom_core::source::token::{Token, TokenObject, TokenSeen, WantedObjects};
 use strongroom_core::source::{
-    Capture, CaptureError, Chunking, Entry, Inspection, Proof, RestoredAsset, Restorer, Sink,
-    Source,
+    Capture, CaptureError, Chunking, Inspection, Proof, RestoredAsset, Restorer, Sink, Source,
 };
+
+use crate::entry::entry;
 
 /// The name of this kind of source.
 pub const KIND: &str = "memory-token";
@@ -82,7 +84,7 @@ impl Source for MemoryToken {
         for (name, content) in &objects {
             let mut stream = sink.begin(Chunking::Content)?;
             stream.write(content)?;
-            stream.finish(Entry::dump(format!("/token/{name}"), 0))?;
+            stream.finish(entry(StreamKind::Dump, format!("/token/{name}")))?;
         }
         Ok(Capture {
             facts: json!({ "objects": objects }),

@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use strongroom_core::cancel::Cancel;
 use strongroom_core::format::Digest;
+use strongroom_core::format::manifest::{Content, Stream};
 use strongroom_core::source::{CaptureError, Chunking, Entry, Sink, StreamSummary, StreamWriter};
 use strongroom_core::storage::StorageError;
 use tempfile::TempDir;
@@ -20,6 +21,28 @@ pub struct Recorded {
     pub holes: Vec<(u64, u64)>,
     /// How the source asked for it to be cut.
     pub chunking: Option<Chunking>,
+}
+
+impl Recorded {
+    /// What a manifest would say of it.
+    pub fn stream(&self) -> Stream {
+        let (entry, content) = (self.entry.clone(), self.content.as_deref());
+        Stream {
+            kind: entry.kind,
+            path: entry.path,
+            mode: entry.mode,
+            uid: entry.uid,
+            gid: entry.gid,
+            user: entry.user,
+            group: entry.group,
+            mtime: entry.mtime,
+            xattrs: entry.xattrs,
+            target: entry.target,
+            size: content.map(|content| content.len() as u64),
+            sha256: content.map(Digest::of),
+            content: content.map(|_| Content::Packed),
+        }
+    }
 }
 
 /// What a source does at this moment.
@@ -86,13 +109,6 @@ impl RecordingSink {
     }
 
     /// Gives the source what an earlier capture left behind.
-    #[must_use]
-    pub fn with_memory(mut self, memory: serde_json::Value) -> Self {
-        self.memory = Some(memory);
-        self
-    }
-
-    /// The same, for a sink that is in use already.
     pub fn set_memory(&mut self, memory: Option<serde_json::Value>) {
         self.memory = memory;
     }

@@ -8,6 +8,12 @@ mod entry;
 pub mod files;
 #[cfg(feature = "source-mariadb")]
 pub mod mariadb;
+#[cfg(any(
+    feature = "source-mariadb",
+    feature = "source-postgresql",
+    feature = "source-sqlite"
+))]
+mod migrations;
 #[cfg(feature = "source-pkcs11")]
 pub mod pkcs11;
 #[cfg(feature = "source-postgresql")]

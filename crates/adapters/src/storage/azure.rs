@@ -71,14 +71,9 @@ pub fn open(
         .with_http_connector(object_stores::connector())
         .build()
         .map_err(|_| {
-            let why = match &settings.credentials.file {
-                Some(file) => format!("{}: it holds no key that can be used", file.display()),
-                None => {
-                    "the credentials of the environment cannot be used; name a credentials_file"
-                        .into()
-                }
-            };
-            unusable(io::Error::new(io::ErrorKind::InvalidData, why))
+            let elsewhere =
+                "the credentials of the environment cannot be used; name a credentials_file";
+            unusable(object_stores::no_usable_key(settings, elsewhere))
         })?;
     let requests = StoreRequests::new(
         store,
@@ -120,14 +115,8 @@ impl Secret {
 
 /// Reads a file of credentials and tells which of the three kinds it is.
 fn read(file: &Path, account: &str) -> io::Result<Secret> {
-    let invalid = |why: &str| {
-        let why = format!("{}: {why}", file.display());
-        io::Error::new(io::ErrorKind::InvalidData, why)
-    };
-    let text = std::fs::read_to_string(file)
-        .map(Zeroizing::new)
-        .map_err(|error| invalid(&error.to_string()))?;
-    parse(text.trim(), account).map_err(invalid)
+    let text = object_stores::read_credentials(file)?;
+    parse(text.trim(), account).map_err(|why| object_stores::invalid_credentials(file, why))
 }
 
 fn parse(text: &str, account: &str) -> Result<Secret, &'static str> {

@@ -3,12 +3,11 @@
 //! How a bucket is opened, and with what. Requests are in [`super::object_stores`].
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use object_store::gcp::GoogleCloudStorageBuilder;
 use strongroom_core::cancel::Cancel;
 use strongroom_core::storage::{Storage, StorageError};
-use zeroize::Zeroizing;
 
 use super::StorageSettings;
 use super::object_stores::{self, Endpoint, Service, StoreRequests};
@@ -59,11 +58,8 @@ pub fn open(
         .with_http_connector(object_stores::connector())
         .build()
         .map_err(|_| {
-            let why = match &settings.credentials.file {
-                Some(file) => format!("{}: it holds no key that can be used", file.display()),
-                None => "the application default credentials cannot be used; name a service account in credentials_file".into(),
-            };
-            unusable(io::Error::new(io::ErrorKind::InvalidData, why))
+            let elsewhere = "the application default credentials cannot be used; name a service account in credentials_file";
+            unusable(object_stores::no_usable_key(settings, elsewhere))
         })?;
     let requests = StoreRequests::new(
         store,
@@ -86,13 +82,8 @@ fn with_file(file: &Path) -> io::Result<GoogleCloudStorageBuilder> {
         r#type: Option<String>,
     }
 
-    let invalid = |why: &str| {
-        let why = format!("{}: {why}", file.display());
-        io::Error::new(io::ErrorKind::InvalidData, why)
-    };
-    let text = std::fs::read_to_string(file)
-        .map(Zeroizing::new)
-        .map_err(|error| invalid(&error.to_string()))?;
+    let invalid = |why: &str| object_stores::invalid_credentials(file, why);
+    let text = object_stores::read_credentials(file)?;
     // What is wrong with the JSON is not shown: it is a secret.
     let kind: Kind =
         serde_json::from_str(&text).map_err(|_| invalid("it is no JSON of credentials"))?;
@@ -101,11 +92,9 @@ fn with_file(file: &Path) -> io::Result<GoogleCloudStorageBuilder> {
             Ok(GoogleCloudStorageBuilder::new().with_service_account_key(text.as_str()))
         }
         Some("authorized_user") => {
-            let path: PathBuf = file.to_owned();
-            let path = path
-                .into_os_string()
-                .into_string()
-                .map_err(|_| invalid("its path is not UTF-8"))?;
+            let path = file
+                .to_str()
+                .ok_or_else(|| invalid("its path is not UTF-8"))?;
             Ok(GoogleCloudStorageBuilder::new().with_application_credentials(path))
         }
         Some(_) => Err(invalid(

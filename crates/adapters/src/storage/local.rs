@@ -63,15 +63,19 @@ impl LocalStorage {
         self.root.join(name.as_str())
     }
 
-    /// The regular file of an object, without following a link or waiting for a pipe.
-    fn file(&self, name: &ObjectName) -> Result<(File, u64), StorageError> {
+    /// Opens what is there, without following a link or waiting for a pipe.
+    fn open_now(&self, name: &ObjectName) -> io::Result<File> {
         let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
-        let opened = OpenOptions::new()
+        OpenOptions::new()
             .read(true)
             .custom_flags(flags.bits().cast_signed())
             .open(self.path(name))
-            .and_then(|file| Ok((file.metadata()?, file)));
-        match opened {
+    }
+
+    /// The regular file of an object.
+    fn file(&self, name: &ObjectName) -> Result<(File, u64), StorageError> {
+        let opened = self.open_now(name);
+        match opened.and_then(|file| Ok((file.metadata()?, file))) {
             Ok((metadata, file)) if metadata.is_file() => Ok((file, metadata.len())),
             Ok(_) => Err(StorageError::NotFound { name: name.clone() }),
             Err(error) if is_absent(&error) || is_link(&error) => {
@@ -98,13 +102,7 @@ impl LocalStorage {
     /// What is there at this moment. Over NFS only an open asks the server; a look-up may be answered from a cache
     /// that still knows what another host has deleted.
     fn metadata_now(&self, name: &ObjectName) -> io::Result<std::fs::Metadata> {
-        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
-        let opened = OpenOptions::new()
-            .read(true)
-            .custom_flags(flags.bits().cast_signed())
-            .open(self.path(name))
-            .and_then(|file| file.metadata());
-        match opened {
+        match self.open_now(name).and_then(|file| file.metadata()) {
             // Another account's, or no file at all: the look-up tells what it is.
             Err(error) if is_link(&error) || error.kind() == io::ErrorKind::PermissionDenied => {
                 std::fs::symlink_metadata(self.path(name))

@@ -6,7 +6,7 @@
 //! watching shell ends the server and removes the directory. It never touches a server that it did not start.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
@@ -160,4 +160,16 @@ pub enum ThrowawayError {
         /// The end of its log.
         log: String,
     },
+}
+
+impl ThrowawayError {
+    /// Wraps an I/O error with what was done and to which file.
+    fn io(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io {
+            operation,
+            path,
+            source,
+        }
+    }
 }

@@ -64,11 +64,7 @@ impl Cluster {
         }
         Instance::run(&programs.initdb, &mut initdb, b"")?;
         if let Some(path) = password {
-            std::fs::remove_file(&path).map_err(|source| ThrowawayError::Io {
-                operation: "remove",
-                path,
-                source,
-            })?;
+            std::fs::remove_file(&path).map_err(ThrowawayError::io("remove", &path))?;
         }
         let is_tcp = matches!(options.listen, Listen::Loopback { .. });
         let mut this = Self {

@@ -191,19 +191,11 @@ impl Instance {
             None
         };
         let parent = parent(options, account.is_some(), socket);
-        let fault = |operation| {
-            let path = parent.clone();
-            move |source| ThrowawayError::Io {
-                operation,
-                path,
-                source,
-            }
-        };
         let directory = tempfile::Builder::new()
             .prefix("sr-")
             .permissions(std::fs::Permissions::from_mode(0o700))
             .tempdir_in(&parent)
-            .map_err(fault("make a directory in"))?;
+            .map_err(ThrowawayError::io("make a directory in", &parent))?;
         let path = directory.path().to_owned();
         let longest = path.join(socket);
         if longest.as_os_str().len() > SOCKET_PATH_MAX {
@@ -230,11 +222,7 @@ impl Instance {
     /// Makes a directory for the server, 0700.
     pub(super) fn subdirectory(&self, name: &str) -> Result<PathBuf, ThrowawayError> {
         let path = self.path.join(name);
-        private_file::create_dir_all(&path).map_err(|source| ThrowawayError::Io {
-            operation: "make",
-            path: path.clone(),
-            source,
-        })?;
+        private_file::create_dir_all(&path).map_err(ThrowawayError::io("make", &path))?;
         self.give_away(&path)?;
         Ok(path)
     }
@@ -245,11 +233,7 @@ impl Instance {
         let path = self.path.join(name);
         private_file::create_new(&path)
             .and_then(|mut file| file.write_all(bytes))
-            .map_err(|source| ThrowawayError::Io {
-                operation: "write",
-                path: path.clone(),
-                source,
-            })?;
+            .map_err(ThrowawayError::io("write", &path))?;
         self.give_away(&path)?;
         Ok(path)
     }
@@ -258,13 +242,8 @@ impl Instance {
         let Some(account) = &self.account else {
             return Ok(());
         };
-        std::os::unix::fs::chown(path, Some(account.uid), Some(account.gid)).map_err(|source| {
-            ThrowawayError::Io {
-                operation: "give away",
-                path: path.to_owned(),
-                source,
-            }
-        })
+        std::os::unix::fs::chown(path, Some(account.uid), Some(account.gid))
+            .map_err(ThrowawayError::io("give away", path))
     }
 
     /// A program, as the server's account: what it is fed may come from a backup, and psql can start programs.
@@ -377,11 +356,7 @@ impl Instance {
     /// Begins a new log: an error quotes this start, not an earlier one.
     fn log_file(&self) -> Result<File, ThrowawayError> {
         let path = self.log_path();
-        private_file::create_or_truncate(&path).map_err(|source| ThrowawayError::Io {
-            operation: "write",
-            path,
-            source,
-        })
+        private_file::create_or_truncate(&path).map_err(ThrowawayError::io("write", &path))
     }
 
     fn too_slow(&self, program: &'static str, what: &'static str) -> ThrowawayError {
@@ -480,11 +455,10 @@ pub(super) fn free_port() -> Result<u16, ThrowawayError> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
         .and_then(|listener| listener.local_addr())
         .map(|address| address.port())
-        .map_err(|source| ThrowawayError::Io {
-            operation: "find a free port on",
-            path: PathBuf::from("127.0.0.1"),
-            source,
-        })
+        .map_err(ThrowawayError::io(
+            "find a free port on",
+            Path::new("127.0.0.1"),
+        ))
 }
 
 /// Waits; for another process, which no channel announces.

@@ -291,6 +291,20 @@ fn changing(
     (capture, sink, path, place)
 }
 
+/// What was changed is read once more, and is in the backup as it is now.
+#[track_caller]
+fn assert_read_again(
+    class: Class,
+    when: impl Fn(usize, u64) -> bool + Send + 'static,
+    change: fn(&Path),
+) {
+    let (capture, sink, path, _place) = changing(class, when, change);
+    assert_complete(&capture);
+    assert_eq!(sink.discarded(), 1);
+    let content = std::fs::read(&path).expect("reads");
+    assert!(sink.content(&path).as_ref() == Some(&content));
+}
+
 fn overwrite(path: &Path) {
     let file = OpenOptions::new().write(true).open(path).expect("opens");
     file.write_all_at(b"changed", 1000).expect("writes");
@@ -313,11 +327,7 @@ fn a_file_that_changes_is_read_again() {
     for change in changes {
         for late in [0, 3 << 18] {
             let first = move |stream, offset| stream == 0 && offset == late;
-            let (capture, sink, path, _place) = changing(Class::Config, first, change);
-            assert_complete(&capture);
-            assert_eq!(sink.discarded(), 1);
-            let content = std::fs::read(&path).expect("reads");
-            assert!(sink.content(&path).as_ref() == Some(&content));
+            assert_read_again(Class::Config, first, change);
         }
     }
 }
@@ -352,11 +362,7 @@ fn a_log_may_grow_but_not_shrink_or_be_replaced() {
         );
         for change in [replace as fn(&Path), truncate] {
             let first = |stream, offset| stream == 0 && offset == 0;
-            let (capture, sink, path, _place) = changing(class, first, change);
-            assert_complete(&capture);
-            assert_eq!(sink.discarded(), 1);
-            let content = std::fs::read(&path).expect("reads");
-            assert!(sink.content(&path).as_ref() == Some(&content));
+            assert_read_again(class, first, change);
         }
     }
 }

@@ -7,12 +7,12 @@ use strongroom_adapters::storage::azure::AzureSettings;
 use strongroom_adapters::storage::object_stores::Endpoint;
 use strongroom_core::format::Digest;
 use strongroom_core::format::name::ObjectName;
-use strongroom_core::storage::{Body, Put, Storage};
+use strongroom_core::storage::{Body, Storage};
 use strongroom_testkit::servers::clouds::{self, AZURE_ACCOUNT, AZURE_KEY, Emulator};
 use strongroom_testkit::servers::sas;
 use strongroom_testkit::storage_conformance;
 
-use super::{assert_refused, fresh, open, put, settings};
+use super::{assert_refused, fresh, open, settings};
 
 const CONTAINER: &str = "strongroom-tests";
 
@@ -83,13 +83,7 @@ fn it_conforms() {
     let mut place = at(String::new(), CONTAINER, "");
     place.endpoint.url = None;
     let storage = open(&settings(Place::Azure(place), service.file(&text)));
-    storage
-        .create(&ObjectName::repository(1), b"{}")
-        .expect("creates");
-    let mut visited = Vec::new();
-    let mut visit = |name: ObjectName, _| visited.push(name.to_string());
-    storage.list("repository/", &mut visit).expect("lists");
-    assert_eq!(visited, ["repository/00000001.json"]);
+    super::names_need_no_prefix(&*storage);
 }
 
 /// The permissions are those of the table in docs/guide/storages/azure.md; what deletes has the expirer's besides.
@@ -153,14 +147,9 @@ fn signatures_allow_what_they_name() {
     };
     let prefix = fresh();
     let hint = "storages/azure.md";
-    let writer = service.permitted("rcl", &prefix);
-    let name = ObjectName::repository(1);
-    assert_eq!(writer.create(&name, b"{}").expect("creates"), Put::Stored);
-    let again = writer.create(&name, b"overwritten").expect("answers");
-    assert_eq!(again, Put::AlreadyThere);
-    let object = put(&*writer, b"an object").expect("stores");
-    put(&*writer, b"an object").expect("is there");
-    assert_refused(writer.delete(&object), "do not allow", hint);
+    let [writer, restorer, expirer] =
+        ["rcl", "rl", "rdl"].map(|permissions| service.permitted(permissions, &prefix));
+    super::roles_do_what_they_are_for(&*writer, &*restorer, &*expirer, hint);
 
     // Parts take the permission to write, with which objects can be replaced, too.
     let file = tempfile::NamedTempFile::new().expect("a temporary file");
@@ -171,16 +160,6 @@ fn signatures_allow_what_they_name() {
         "do not allow",
         hint,
     );
-
-    let restorer = service.permitted("rl", &prefix);
-    assert_eq!(restorer.get(&name, 10).expect("reads"), b"{}");
-    assert_refused(put(&*restorer, b"planted"), "do not allow", hint);
-
-    let expirer = service.permitted("rdl", &prefix);
-    assert_refused(put(&*expirer, b"planted"), "do not allow", hint);
-    expirer.delete(&object).expect("deletes");
-    expirer.delete(&object).expect("is gone already");
-    assert_eq!(writer.stat(&object).expect("stats"), None);
 }
 
 #[test]

@@ -7,11 +7,11 @@ use strongroom_adapters::storage::object_stores::Endpoint;
 use strongroom_adapters::storage::{Place, open_storage};
 use strongroom_core::cancel::Cancel;
 use strongroom_core::format::name::ObjectName;
-use strongroom_core::storage::{Put, Storage, StorageError};
+use strongroom_core::storage::{Storage, StorageError};
 use strongroom_testkit::servers::clouds::{self, Emulator};
 use strongroom_testkit::storage_conformance;
 
-use super::{assert_refused, fresh, open, put, settings};
+use super::{fresh, open, settings};
 
 const BUCKET: &str = "strongroom-tests";
 
@@ -24,10 +24,7 @@ impl Service {
     fn start(test: &str) -> Option<Self> {
         match clouds::gcs(&[BUCKET]) {
             Ok(emulator) => {
-                let key = tempfile::NamedTempFile::new().expect("a temporary file");
-                // What the crate takes for emulators: no token is asked for.
-                let text = r#"{"private_key":"planted","private_key_id":"1","client_email":"a@b","disable_oauth":true}"#;
-                std::fs::write(key.path(), text).expect("writes");
+                let key = key();
                 Some(Self { emulator, key })
             }
             Err(why) => {
@@ -64,6 +61,14 @@ impl Service {
     }
 }
 
+/// What the crate takes for emulators: no token is asked for.
+fn key() -> tempfile::NamedTempFile {
+    let key = tempfile::NamedTempFile::new().expect("a temporary file");
+    let text = r#"{"private_key":"planted","private_key_id":"1","client_email":"a@b","disable_oauth":true}"#;
+    std::fs::write(key.path(), text).expect("writes");
+    key
+}
+
 #[test]
 fn it_conforms() {
     let Some(service) = Service::start("gcs::it_conforms") else {
@@ -72,13 +77,7 @@ fn it_conforms() {
     storage_conformance::run(&mut || service.owner(&fresh()));
     // A bucket for itself.
     let storage = service.owner("");
-    storage
-        .create(&ObjectName::repository(1), b"{}")
-        .expect("creates");
-    let mut visited = Vec::new();
-    let mut visit = |name: ObjectName, _| visited.push(name.to_string());
-    storage.list("repository/", &mut visit).expect("lists");
-    assert_eq!(visited, ["repository/00000001.json"]);
+    super::names_need_no_prefix(&*storage);
 }
 
 #[test]
@@ -118,26 +117,9 @@ fn a_writer_adds_and_changes_nothing() {
         return;
     };
     let prefix = fresh();
-    let writer = service.role("writer", &prefix);
-    let name = ObjectName::repository(1);
-    assert_eq!(writer.create(&name, b"{}").expect("creates"), Put::Stored);
-    let again = writer.create(&name, b"overwritten").expect("answers");
-    assert_eq!(again, Put::AlreadyThere);
-    let object = put(&*writer, b"an object").expect("stores");
-    put(&*writer, b"an object").expect("is there");
-    let hint = "storages/gcs.md";
-    assert_refused(writer.delete(&object), "do not allow", hint);
-
-    let restorer = service.role("restorer", &prefix);
-    assert_eq!(restorer.get(&name, 10).expect("reads"), b"{}");
-    assert_refused(put(&*restorer, b"planted"), "do not allow", hint);
-    assert_refused(restorer.delete(&object), "do not allow", hint);
-
-    let expirer = service.role("expirer", &prefix);
-    assert_refused(put(&*expirer, b"planted"), "do not allow", hint);
-    expirer.delete(&object).expect("deletes");
-    expirer.delete(&object).expect("is gone already");
-    assert_eq!(writer.stat(&object).expect("stats"), None);
+    let [writer, restorer, expirer] =
+        ["writer", "restorer", "expirer"].map(|role| service.role(role, &prefix));
+    super::roles_do_what_they_are_for(&*writer, &*restorer, &*expirer, "storages/gcs.md");
 }
 
 #[test]
@@ -158,9 +140,7 @@ fn nobody_answers() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let url = format!("http://{}", listener.local_addr().expect("an address"));
     drop(listener);
-    let key = tempfile::NamedTempFile::new().expect("a temporary file");
-    let text = r#"{"private_key":"planted","private_key_id":"1","client_email":"a@b","disable_oauth":true}"#;
-    std::fs::write(key.path(), text).expect("writes");
+    let key = key();
     let place = GcsSettings {
         url: "gs://bucket".into(),
         bucket: "bucket".into(),

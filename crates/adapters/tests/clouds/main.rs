@@ -130,6 +130,42 @@ fn a_listing_has_pages(storage: &dyn Storage) {
     assert_eq!(found, names);
 }
 
+/// A bucket or container for itself.
+fn names_need_no_prefix(storage: &dyn Storage) {
+    storage
+        .create(&ObjectName::repository(1), b"{}")
+        .expect("creates");
+    let mut visited = Vec::new();
+    let mut visit = |name: ObjectName, _| visited.push(name.to_string());
+    storage.list("repository/", &mut visit).expect("lists");
+    assert_eq!(visited, ["repository/00000001.json"]);
+}
+
+/// Who writes adds and changes nothing, who restores reads, who expires deletes; `hint` is of the refusals.
+fn roles_do_what_they_are_for(
+    writer: &dyn Storage,
+    restorer: &dyn Storage,
+    expirer: &dyn Storage,
+    hint: &str,
+) {
+    let name = ObjectName::repository(1);
+    assert_eq!(writer.create(&name, b"{}").expect("creates"), Put::Stored);
+    let again = writer.create(&name, b"overwritten").expect("answers");
+    assert_eq!(again, Put::AlreadyThere);
+    let object = put(writer, b"an object").expect("stores");
+    put(writer, b"an object").expect("is there");
+    assert_refused(writer.delete(&object), "do not allow", hint);
+
+    assert_eq!(restorer.get(&name, 10).expect("reads"), b"{}");
+    assert_refused(put(restorer, b"planted"), "do not allow", hint);
+    assert_refused(restorer.delete(&object), "do not allow", hint);
+
+    assert_refused(put(expirer, b"planted"), "do not allow", hint);
+    expirer.delete(&object).expect("deletes");
+    expirer.delete(&object).expect("is gone already");
+    assert_eq!(writer.stat(&object).expect("stats"), None);
+}
+
 /// All requests of somebody whom the service refuses.
 fn everything_is_refused(storage: &dyn Storage, why: &str, hint: &str) {
     let name = ObjectName::repository(1);

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::share::{are_numbers, set_id};
 use super::{Dealt, Share};
-use crate::format::dsse::{self, SigningKey, Unverified, VerifyingKey};
+use crate::format::dsse::{self, SigningKey, VerifyingKey};
 use crate::format::{FormatError, SetId};
 
 const WHAT: &str = "custody record";
@@ -78,15 +78,14 @@ impl CustodyRecord {
 
     /// Serialises and signs.
     pub fn sign(&self, key: &SigningKey) -> Vec<u8> {
-        let payload = serde_json::to_vec(self).expect("a record of plain values serialises");
-        key.sign(KIND, &payload)
+        key.sign_document(KIND, self)
     }
 
     /// Reads a record. It brings its key with it: who trusts it compares the key, or has it from a place that he trusts.
     pub fn open(bytes: &[u8]) -> Result<Self, FormatError> {
-        let document = Unverified::parse(WHAT, KIND, bytes)?;
-        let stated: Self = dsse::parse_payload(WHAT, document.unverified_payload())?;
-        document.verify(VerifyingKey::from_base64(&stated.writer)?)?;
+        let stated = dsse::open_stated(WHAT, KIND, bytes, |stated: &Self, _| {
+            VerifyingKey::from_base64(&stated.writer)
+        })?;
         let damaged = |why: &str| Err(FormatError::damaged(WHAT, why));
         if !are_numbers(stated.threshold, stated.custodians.len()) {
             return damaged("its numbers make no sense");

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::format::dsse::{self, SigningKey, Unverified, VerifyingKey};
+use crate::format::dsse::{self, SigningKey, VerifyingKey};
 use crate::format::{FormatError, SetId};
 
 const WHAT: &str = "revocation";
@@ -28,15 +28,13 @@ pub struct Revocation {
 impl Revocation {
     /// Serialises and signs.
     pub fn sign(&self, key: &SigningKey) -> Vec<u8> {
-        let payload = serde_json::to_vec(self).expect("a revocation of plain values serialises");
-        key.sign(KIND, &payload)
+        key.sign_document(KIND, self)
     }
 
     /// Reads a revocation, which brings its key with it.
     pub fn open(bytes: &[u8]) -> Result<Self, FormatError> {
-        let document = Unverified::parse(WHAT, KIND, bytes)?;
-        let stated: Self = dsse::parse_payload(WHAT, document.unverified_payload())?;
-        document.verify(VerifyingKey::from_base64(&stated.writer)?)?;
-        Ok(stated)
+        dsse::open_stated(WHAT, KIND, bytes, |stated: &Self, _| {
+            VerifyingKey::from_base64(&stated.writer)
+        })
     }
 }

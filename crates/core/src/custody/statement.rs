@@ -21,21 +21,19 @@ pub trait Statement: Serialize + DeserializeOwned {
 
     /// Signs with the key of a share.
     fn sign(&self, share: &Share) -> Result<Vec<u8>, FormatError> {
-        let payload = serde_json::to_vec(self).expect("a statement of plain values serialises");
-        Ok(share.signing_key()?.sign(Self::KIND, &payload))
+        Ok(share.signing_key()?.sign_document(Self::KIND, self))
     }
 
     /// Reads a statement that a custodian of this record signed.
     fn open(bytes: &[u8], record: &CustodyRecord) -> Result<Self, FormatError> {
-        let document = Unverified::parse(Self::WHAT, Self::KIND, bytes)?;
-        let stated: Self = dsse::parse_payload(Self::WHAT, document.unverified_payload())?;
-        let (set, index) = stated.signer();
-        let custodian = record.custodian(index).filter(|_| set == record.set);
-        let custodian = custodian.ok_or_else(|| {
-            FormatError::damaged(Self::WHAT, "it is of another set, or of nobody in it")
-        })?;
-        document.verify(VerifyingKey::from_base64(&custodian.key)?)?;
-        Ok(stated)
+        dsse::open_stated(Self::WHAT, Self::KIND, bytes, |stated: &Self, _| {
+            let (set, index) = stated.signer();
+            let custodian = record.custodian(index).filter(|_| set == record.set);
+            let custodian = custodian.ok_or_else(|| {
+                FormatError::damaged(Self::WHAT, "it is of another set, or of nobody in it")
+            })?;
+            VerifyingKey::from_base64(&custodian.key)
+        })
     }
 
     /// Which set a statement says it is of; nothing is checked.

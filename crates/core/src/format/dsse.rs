@@ -3,6 +3,7 @@
 use aws_lc_rs::signature::{self, KeyPair as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::id::{Digest, WriterId};
@@ -102,6 +103,12 @@ impl SigningKey {
         };
         serde_json::to_vec(&document).expect("a document of strings serialises")
     }
+
+    /// Serialises `document`, a struct of plain values, and signs it.
+    pub(crate) fn sign_document(&self, kind: &str, document: &impl Serialize) -> Vec<u8> {
+        let payload = serde_json::to_vec(document).expect("plain values serialise");
+        self.sign(kind, &payload)
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -179,8 +186,22 @@ impl Unverified {
     }
 }
 
+/// Reads a document that itself says whose signature it must have; `key` is told that, and who is said to have signed.
+pub(crate) fn open_stated<T: DeserializeOwned>(
+    what: &'static str,
+    kind: &str,
+    bytes: &[u8],
+    key: impl FnOnce(&T, WriterId) -> Result<VerifyingKey, FormatError>,
+) -> Result<T, FormatError> {
+    let document = Unverified::parse(what, kind, bytes)?;
+    let stated: T = parse_payload(what, document.unverified_payload())?;
+    let key = key(&stated, document.signer())?;
+    document.verify(key)?;
+    Ok(stated)
+}
+
 /// Parses the payload of a verified document after looking at its `format`.
-pub(crate) fn parse_payload<T: serde::de::DeserializeOwned>(
+pub(crate) fn parse_payload<T: DeserializeOwned>(
     what: &'static str,
     payload: &[u8],
 ) -> Result<T, FormatError> {

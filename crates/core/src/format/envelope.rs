@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::dsse::{self, SigningKey, Unverified};
+use super::dsse::SigningKey;
 use super::name::ObjectName;
 use super::repository_document::RepositoryDocument;
 use super::{Digest, EpochId, FormatError, Label, RepositoryId, WriterId, limits};
@@ -130,8 +130,7 @@ pub struct Envelope {
 impl Envelope {
     /// Serialises and signs.
     pub fn sign(&self, key: &SigningKey) -> Vec<u8> {
-        let payload = serde_json::to_vec(self).expect("an envelope of plain values serialises");
-        key.sign(KIND, &payload)
+        key.sign_document(KIND, self)
     }
 
     /// Reads a stored envelope, found under `name` in the repository of `document`.
@@ -140,10 +139,7 @@ impl Envelope {
         name: &ObjectName,
         document: &RepositoryDocument,
     ) -> Result<Self, FormatError> {
-        let unverified = Unverified::parse(WHAT, KIND, bytes)?;
-        let signer = unverified.signer();
-        let payload = unverified.verify(document.writer(signer)?)?;
-        let envelope: Self = dsse::parse_payload(WHAT, &payload)?;
+        let (envelope, signer): (Self, _) = document.open_signed(WHAT, KIND, bytes)?;
         let damaged = |why: &str| Err(FormatError::damaged(WHAT, why));
         if name.envelope_parts() != Some((signer, envelope.sequence)) || envelope.writer != signer {
             return damaged("it lies under a name that is not its own");

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::dsse::{self, SigningKey, Unverified};
+use super::dsse::SigningKey;
 use super::name::ObjectName;
 use super::repository_document::RepositoryDocument;
 use super::{FormatError, RepositoryId, WriterId};
@@ -51,8 +51,7 @@ pub struct ExpiredRanges(BTreeMap<WriterId, Vec<(u64, u64)>>);
 impl ExpiryRecord {
     /// Serialises and signs.
     pub fn sign(&self, key: &SigningKey) -> Vec<u8> {
-        let payload = serde_json::to_vec(self).expect("a record of plain values serialises");
-        key.sign(KIND, &payload)
+        key.sign_document(KIND, self)
     }
 
     /// Reads a stored record, found under `name` in the repository of `document`.
@@ -61,9 +60,7 @@ impl ExpiryRecord {
         name: &ObjectName,
         document: &RepositoryDocument,
     ) -> Result<Self, FormatError> {
-        let unverified = Unverified::parse(WHAT, KIND, bytes)?;
-        let key = document.writer(unverified.signer())?;
-        let record: Self = dsse::parse_payload(WHAT, &unverified.verify(key)?)?;
+        let (record, _): (Self, _) = document.open_signed(WHAT, KIND, bytes)?;
         let damaged = |why: &str| Err(FormatError::damaged(WHAT, why));
         if record.number == 0 || *name != record.name() {
             return damaged("it lies under a name that is not its own");
@@ -276,18 +273,7 @@ mod tests {
     #[test]
     fn a_record_of_a_copy_lies_under_a_name_of_its_own() {
         let key = WriterKey::generate().expect("random bytes").signing;
-        let document = RepositoryDocument {
-            format: 1,
-            repository: RepositoryId::from_bytes([1; 16]),
-            revision: 1,
-            previous: None,
-            deployment: "example-ca".into(),
-            name: "offsite".into(),
-            created: jiff::Timestamp::UNIX_EPOCH,
-            accepts: Vec::new(),
-            recipients: Vec::new(),
-            writers: BTreeMap::from([(key.id(), key.verifying_key().to_base64())]),
-        };
+        let document = RepositoryDocument::with_writer(&key);
         let mut record = ExpiryRecord {
             format: 1,
             repository: document.repository,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::dsse::{self, SigningKey, Unverified};
+use super::dsse::SigningKey;
 use super::name::ObjectName;
 use super::repository_document::RepositoryDocument;
 use super::{FormatError, Label, RepositoryId};
@@ -32,8 +32,7 @@ pub struct Hold {
 impl Hold {
     /// Serialises and signs.
     pub fn sign(&self, key: &SigningKey) -> Vec<u8> {
-        let payload = serde_json::to_vec(self).expect("a hold of plain values serialises");
-        key.sign(KIND, &payload)
+        key.sign_document(KIND, self)
     }
 
     /// Reads a stored hold, found under `name` in the repository of `document`.
@@ -42,9 +41,7 @@ impl Hold {
         name: &ObjectName,
         document: &RepositoryDocument,
     ) -> Result<Self, FormatError> {
-        let unverified = Unverified::parse(WHAT, KIND, bytes)?;
-        let key = document.writer(unverified.signer())?;
-        let hold: Self = dsse::parse_payload(WHAT, &unverified.verify(key)?)?;
+        let (hold, _): (Self, _) = document.open_signed(WHAT, KIND, bytes)?;
         let damaged = |why: &str| Err(FormatError::damaged(WHAT, why));
         if name.hold_label().as_ref() != Some(&hold.label) {
             return damaged("it lies under a name that is not its own");
@@ -66,26 +63,13 @@ impl Hold {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
     use crate::format::writer_key::WriterKey;
 
     #[test]
     fn a_hold_is_for_its_backup_and_its_repository_only() {
         let key = WriterKey::generate().expect("random bytes");
-        let document = RepositoryDocument {
-            format: 1,
-            repository: RepositoryId::from_bytes([1; 16]),
-            revision: 1,
-            previous: None,
-            deployment: "example-ca".into(),
-            name: "offsite".into(),
-            created: jiff::Timestamp::UNIX_EPOCH,
-            accepts: vec![],
-            recipients: vec![],
-            writers: BTreeMap::from([(key.signing.id(), key.signing.verifying_key().to_base64())]),
-        };
+        let document = RepositoryDocument::with_writer(&key.signing);
         let hold = Hold {
             format: 1,
             repository: document.repository,

@@ -104,9 +104,4 @@ impl FormatError {
     pub fn io(operation: &'static str) -> impl FnOnce(std::io::Error) -> Self {
         move |source| Self::Io { operation, source }
     }
-
-    /// True when another identity might open what this one did not.
-    pub fn is_wrong_identity(&self) -> bool {
-        matches!(self, Self::WrongIdentity { .. })
-    }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::dsse::{self, SigningKey, Unverified, VerifyingKey};
@@ -39,20 +40,15 @@ pub struct RepositoryDocument {
 impl RepositoryDocument {
     /// Serialises and signs.
     pub fn sign(&self, key: &SigningKey) -> Vec<u8> {
-        let payload = serde_json::to_vec(self).expect("a document of plain values serialises");
-        key.sign(KIND, &payload)
+        key.sign_document(KIND, self)
     }
 
     /// Reads a stored revision: the first is signed by one of its own writers, each later one
     /// by a writer of `before`, whose stored bytes have the digest given with it.
     pub fn open(bytes: &[u8], before: Option<(&Self, Digest)>) -> Result<Self, FormatError> {
-        let document = Unverified::parse(WHAT, KIND, bytes)?;
-        let stated: Self = dsse::parse_payload(WHAT, document.unverified_payload())?;
-        let signer = document.signer();
-        let key = before
-            .map_or(&stated, |(before, _)| before)
-            .writer(signer)?;
-        document.verify(key)?;
+        let stated = dsse::open_stated(WHAT, KIND, bytes, |stated: &Self, signer| {
+            before.map_or(stated, |(before, _)| before).writer(signer)
+        })?;
         let expected = match before {
             None => (1, None, stated.repository),
             Some((before, digest)) => (before.revision + 1, Some(digest), before.repository),
@@ -64,6 +60,36 @@ impl RepositoryDocument {
             ));
         }
         Ok(stated)
+    }
+
+    /// Reads a document that a writer named here has signed, and tells which one.
+    pub(super) fn open_signed<T: DeserializeOwned>(
+        &self,
+        what: &'static str,
+        kind: &str,
+        bytes: &[u8],
+    ) -> Result<(T, WriterId), FormatError> {
+        let unverified = Unverified::parse(what, kind, bytes)?;
+        let signer = unverified.signer();
+        let payload = unverified.verify(self.writer(signer)?)?;
+        Ok((dsse::parse_payload(what, &payload)?, signer))
+    }
+
+    /// A first revision, for tests.
+    #[cfg(test)]
+    pub(super) fn with_writer(key: &SigningKey) -> Self {
+        Self {
+            format: super::VERSION,
+            repository: RepositoryId::from_bytes([1; 16]),
+            revision: 1,
+            previous: None,
+            deployment: "example-ca".into(),
+            name: "offsite".into(),
+            created: jiff::Timestamp::UNIX_EPOCH,
+            accepts: vec![Class::Database],
+            recipients: vec!["age1x".into()],
+            writers: [(key.id(), key.verifying_key().to_base64())].into(),
+        }
     }
 
     /// The key of a writer that this document names.
@@ -89,25 +115,13 @@ impl RepositoryDocument {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::id::random;
     use crate::format::writer_key::WriterKey;
 
     #[test]
     fn revisions_follow_each_other() {
         let key = WriterKey::generate().expect("random bytes");
         let stranger = WriterKey::generate().expect("random bytes");
-        let first = RepositoryDocument {
-            format: 1,
-            repository: RepositoryId::from_bytes(random().expect("random bytes")),
-            revision: 1,
-            previous: None,
-            deployment: "example-ca".into(),
-            name: "offsite".into(),
-            created: jiff::Timestamp::UNIX_EPOCH,
-            accepts: vec![Class::Database],
-            recipients: vec!["age1x".into()],
-            writers: [(key.signing.id(), key.signing.verifying_key().to_base64())].into(),
-        };
+        let first = RepositoryDocument::with_writer(&key.signing);
         let bytes = first.sign(&key.signing);
         assert_eq!(
             RepositoryDocument::open(&bytes, None).expect("own document"),

@@ -195,6 +195,9 @@ mod tests {
         let error = EpochIdentity::open(&sealed, &[Box::new(stranger)])
             .err()
             .expect("refused");
-        assert!(error.is_wrong_identity(), "{error}");
+        assert!(
+            matches!(error, FormatError::WrongIdentity { .. }),
+            "{error}"
+        );
     }
 }

@@ -128,18 +128,4 @@ impl Repository {
         }
         Ok(seen)
     }
-
-    /// When single objects were stored.
-    pub fn stored_times<'n>(
-        &self,
-        names: impl IntoIterator<Item = &'n ObjectName>,
-    ) -> Result<Replaced, RepositoryError> {
-        let mut times = Replaced::new();
-        for name in names {
-            if let Some(stored) = self.storage().stat(name)?.and_then(|stat| stat.stored) {
-                times.insert(name.clone(), stored);
-            }
-        }
-        Ok(times)
-    }
 }

@@ -73,19 +73,18 @@ pub struct FoundDamage {
     pub time: jiff::Timestamp,
 }
 
-/// The damaged objects of one repository.
+/// What is remembered of single objects of one repository.
 #[derive(Serialize, Deserialize)]
-struct DamageRecord {
+struct ObjectsRecord<T> {
     repository: RepositoryId,
-    objects: BTreeMap<String, FoundDamage>,
+    objects: BTreeMap<String, T>,
 }
 
-/// Objects that were read and found whole although they had been stored once more, and when they had been.
-#[derive(Serialize, Deserialize)]
-struct ProvedRecord {
-    repository: RepositoryId,
-    objects: BTreeMap<String, jiff::Timestamp>,
-}
+/// The objects that were found damaged.
+const DAMAGED_FILE: &str = "damaged.json";
+
+/// The objects that were read and found whole although they had been stored once more, and when they had been.
+const PROVED_FILE: &str = "proved.json";
 
 impl WriterState {
     /// The state of the repository called `name` under the state directory; made when something is noted.
@@ -181,13 +180,7 @@ impl WriterState {
         &self,
         repository: RepositoryId,
     ) -> Result<BTreeMap<ObjectName, FoundDamage>, RepositoryError> {
-        let record: Option<DamageRecord> = self.load("damaged.json")?;
-        let record = record.filter(|record| record.repository == repository);
-        let objects = record.map(|record| record.objects).unwrap_or_default();
-        let named = objects.into_iter();
-        Ok(named
-            .filter_map(|(name, damage)| Some((ObjectName::parse(&name)?, damage)))
-            .collect())
+        self.load_objects(DAMAGED_FILE, repository)
     }
 
     /// Remembers which objects of `repository` were found damaged, and forgets those that were found `whole`.
@@ -212,26 +205,12 @@ impl WriterState {
         if all == known {
             return Ok(());
         }
-        let objects = all.into_iter();
-        let objects = objects.map(|(name, damage)| (name.as_str().to_owned(), damage));
-        self.save(
-            "damaged.json",
-            &DamageRecord {
-                repository,
-                objects: objects.collect(),
-            },
-        )
+        self.save_objects(DAMAGED_FILE, repository, all)
     }
 
     /// The objects of `repository` that were found whole after they had been stored once more, and when that was.
     pub fn proved(&self, repository: RepositoryId) -> Result<Replaced, RepositoryError> {
-        let record: Option<ProvedRecord> = self.load("proved.json")?;
-        let record = record.filter(|record| record.repository == repository);
-        let objects = record.map(|record| record.objects).unwrap_or_default();
-        let named = objects.into_iter();
-        Ok(named
-            .filter_map(|(name, stored)| Some((ObjectName::parse(&name)?, stored)))
-            .collect())
+        self.load_objects(PROVED_FILE, repository)
     }
 
     /// Remembers that these were whole when they had been stored at these times; forgets what is not `kept`.
@@ -248,13 +227,38 @@ impl WriterState {
         if all == known {
             return Ok(());
         }
-        let objects = all.into_iter();
-        let objects = objects.map(|(name, stored)| (name.as_str().to_owned(), stored));
+        self.save_objects(PROVED_FILE, repository, all)
+    }
+
+    /// What a file remembers of objects; nothing where it is about another repository.
+    fn load_objects<T: DeserializeOwned>(
+        &self,
+        file: &str,
+        repository: RepositoryId,
+    ) -> Result<BTreeMap<ObjectName, T>, RepositoryError> {
+        let record: Option<ObjectsRecord<T>> = self.load(file)?;
+        let record = record.filter(|record| record.repository == repository);
+        let objects = record.map(|record| record.objects).unwrap_or_default();
+        let named = objects.into_iter();
+        Ok(named
+            .filter_map(|(name, known)| Some((ObjectName::parse(&name)?, known)))
+            .collect())
+    }
+
+    fn save_objects<T: Serialize>(
+        &self,
+        file: &str,
+        repository: RepositoryId,
+        objects: BTreeMap<ObjectName, T>,
+    ) -> Result<(), RepositoryError> {
+        let objects = objects.into_iter();
+        let objects = objects.map(|(name, known)| (name.as_str().to_owned(), known));
+        let objects = objects.collect();
         self.save(
-            "proved.json",
-            &ProvedRecord {
+            file,
+            &ObjectsRecord {
                 repository,
-                objects: objects.collect(),
+                objects,
             },
         )
     }

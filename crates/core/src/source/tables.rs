@@ -88,11 +88,6 @@ impl RowDigest {
         }
     }
 
-    /// Whether a row was begun and not ended.
-    pub fn is_in_row(&self) -> bool {
-        !self.row.is_empty() || self.long.is_some()
-    }
-
     /// How many rows were ended, and their digest.
     pub fn finish(self) -> (u64, String) {
         (self.rows, format!("{:032x}", self.sum))

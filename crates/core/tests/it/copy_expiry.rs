@@ -9,7 +9,7 @@ use strongroom_core::cancel::Cancel;
 use strongroom_core::clock::Clock as _;
 use strongroom_core::execute::Silent;
 use strongroom_core::execute::copy::{CopyJob, CopyReport, copy};
-use strongroom_core::execute::expire::{ExpireError, ExpireJob, ExpireReport, expire, look};
+use strongroom_core::execute::expire::{ExpireError, ExpireReport, look};
 use strongroom_core::execute::repair::{self, RepairJob, repair};
 use strongroom_core::format::Label;
 use strongroom_core::format::envelope::Envelope;
@@ -22,6 +22,7 @@ use strongroom_core::storage::Storage;
 use strongroom_testkit::fault_storage::{Fault, FaultStorage};
 use strongroom_testkit::memory_storage::MemoryStorage;
 
+use crate::expire::apply_to;
 use crate::world::{Tree, World, contents, lines, time};
 
 type Store = Arc<FaultStorage<MemoryStorage>>;
@@ -56,8 +57,7 @@ impl Pair {
     }
 
     fn set_time(&self, now: jiff::Timestamp) {
-        self.world.clock.set(now);
-        self.world.storage.inner().set_time(now);
+        self.world.set_time(now);
         self.other.inner().set_time(now);
     }
 
@@ -133,16 +133,7 @@ impl Pair {
         repository: &Repository,
         plan: &RepositoryPlan,
     ) -> Result<ExpireReport, ExpireError> {
-        expire(&ExpireJob {
-            repository,
-            writer: repository,
-            key: Some(&self.world.key),
-            plan,
-            tool: "test",
-            clock: &self.world.clock,
-            cancel: &Cancel::default(),
-            observer: &Silent,
-        })
+        apply_to(&self.world, repository, plan, Some(&self.world.key))
     }
 
     #[track_caller]
@@ -177,6 +168,12 @@ impl Pair {
     fn oldest(&self) -> Envelope {
         let backups = self.world.repository().catalogue().expect("reads").backups;
         backups.into_iter().next().expect("a backup").envelope
+    }
+
+    /// Takes an envelope away from the side that is looked at, as a thief does.
+    fn steal(&self, envelope: &Envelope) {
+        let storage = self.world.storage.inner();
+        storage.delete(&envelope.name()).expect("deletes");
     }
 
     /// What a repair of the side that is looked at, from the other one, would bring back; done, if it is to be.
@@ -229,11 +226,7 @@ fn a_copy_that_keeps_longer_has_what_the_original_let_go() {
     // A thief takes a backup that only the copy has. The record of the original does not hide it.
     let stolen = pair.in_copy(|far| {
         let stolen = far.oldest();
-        far.world
-            .storage
-            .inner()
-            .delete(&stolen.name())
-            .expect("deletes");
+        far.steal(&stolen);
         let problems = far.problems();
         assert!(problems[0].contains("is missing"), "{problems:?}");
         assert_eq!(problems.len(), 1);
@@ -274,11 +267,7 @@ fn a_copy_that_keeps_shorter_does_not_get_it_back() {
     let stolen = pair.in_copy(|far| {
         assert_eq!(far.repair(false).left_out.len(), 14);
         let stolen = far.oldest();
-        far.world
-            .storage
-            .inner()
-            .delete(&stolen.name())
-            .expect("deletes");
+        far.steal(&stolen);
         assert_eq!(far.problems().len(), 1);
         let healed = far.repair(true).heal;
         assert_eq!(healed.len(), 1, "{healed:?}");
@@ -291,11 +280,7 @@ fn a_copy_that_keeps_shorter_does_not_get_it_back() {
     // And what the original has lost comes from the copy, where that has it.
     let lost = pair.world.repository().catalogue().expect("reads").backups;
     for one in [&lost[0], &lost[15]] {
-        pair.world
-            .storage
-            .inner()
-            .delete(&one.envelope.name())
-            .expect("deletes");
+        pair.steal(&one.envelope);
     }
     let healed = pair.repair(true).heal;
     assert_eq!(healed.len(), 1, "{healed:?}");
@@ -321,12 +306,7 @@ fn what_expired_before_it_was_copied_is_not_missed_in_the_copy() {
     }
     // What the copy never had is not stolen; what it had at its last expiry is missed.
     pair.in_copy(|far| {
-        let stolen = far.oldest();
-        far.world
-            .storage
-            .inner()
-            .delete(&stolen.name())
-            .expect("deletes");
+        far.steal(&far.oldest());
         assert_eq!(far.problems().len(), 1);
     });
 }
@@ -349,12 +329,7 @@ fn a_record_of_another_copy_hides_nothing() {
     let record = ObjectName::expired_in_copy(1);
     let bytes = pair.other.get(&record, 1 << 20).expect("reads");
     pair.world.storage.create(&record, &bytes).expect("stores");
-    let oldest = pair.oldest();
-    pair.world
-        .storage
-        .inner()
-        .delete(&oldest.name())
-        .expect("deletes");
+    pair.steal(&pair.oldest());
     assert_eq!(pair.problems().len(), 1);
 }
 

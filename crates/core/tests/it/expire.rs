@@ -34,14 +34,8 @@ pub(crate) fn rules() -> Retention {
     }
 }
 
-/// Moves the clocks of the host and of the storage.
-fn set_time(world: &World, now: jiff::Timestamp) {
-    world.clock.set(now);
-    world.storage.inner().set_time(now);
-}
-
 pub(crate) fn advance(world: &World, hours: i64) {
-    set_time(world, world.clock.now() + hours.hours());
+    world.set_time(world.clock.now() + hours.hours());
 }
 
 /// Takes a backup and notes it as verified.
@@ -86,7 +80,7 @@ fn apply_with(
     apply_to(world, &world.repository(), plan, key)
 }
 
-fn apply_to(
+pub(crate) fn apply_to(
     world: &World,
     repository: &Repository,
     plan: &RepositoryPlan,
@@ -116,7 +110,7 @@ fn labels(plan: &RepositoryPlan) -> Vec<Label> {
 pub(crate) fn some_days(world: &mut World) -> BTreeMap<Label, Tree> {
     world.epoch_days = 3;
     let mut held = BTreeMap::new();
-    set_time(world, time("2026-11-20T12:00:00Z"));
+    world.set_time(time("2026-11-20T12:00:00Z"));
     for number in 0..20 {
         advance(world, 12);
         world.write("log/ca.log", &lines(number * 500, 1500));
@@ -364,7 +358,7 @@ fn expiry_at_any_moment_of_a_backup_takes_nothing_from_it() {
     loop {
         let mut world = World::new();
         world.epoch_days = 6;
-        set_time(&world, time("2026-11-20T12:00:00Z"));
+        world.set_time(time("2026-11-20T12:00:00Z"));
         for first in [0, 1000] {
             world.write("log/ca.log", &lines(first, 1500));
             backup(&world);
@@ -425,7 +419,7 @@ fn a_month_of_hourly_backups_costs_what_changed() {
     let mut world = World::new();
     world.epoch_days = 7;
     let mut held = BTreeMap::new();
-    set_time(&world, time("2026-10-20T00:00:00Z"));
+    world.set_time(time("2026-10-20T00:00:00Z"));
     let mut log = lines(0, 6_000);
     let mut first = 0;
     for hour in 0..720 {
@@ -452,23 +446,14 @@ fn a_month_of_hourly_backups_costs_what_changed() {
         weekly: 4,
         ..Retention::default()
     };
-    let calls = |operation| world.storage.calls_of(operation);
-    let before = [
-        Operation::List,
-        Operation::Delete,
-        Operation::Get,
-        Operation::Stat,
-    ]
-    .map(calls);
+    let calls = || {
+        use Operation::{Delete, Get, List, Stat};
+        [List, Delete, Get, Stat].map(|operation| world.storage.calls_of(operation))
+    };
+    let before = calls();
     let plan = must_plan(&world, keep());
     let report = apply(&world, &plan).expect("expires");
-    let after = [
-        Operation::List,
-        Operation::Delete,
-        Operation::Get,
-        Operation::Stat,
-    ]
-    .map(calls);
+    let after = calls();
     let [lists, deletes, gets, stats] = std::array::from_fn(|n| after[n] - before[n]);
     assert_eq!(
         deletes,

@@ -1,6 +1,6 @@
 //! Objects that were overwritten with as many bytes: seen by their times, and not leaned on; what was repaired is.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::ToSpan as _;
 use strongroom_core::clock::Clock as _;
@@ -12,17 +12,12 @@ use strongroom_core::storage::{Body, Storage as _};
 
 use crate::world::{World, contents, lines, time};
 
-fn set_time(world: &World, now: jiff::Timestamp) {
-    world.clock.set(now);
-    world.storage.inner().set_time(now);
-}
-
 /// A world with one backup, an hour ago.
 fn world() -> World {
     let world = World::new();
-    set_time(&world, time("2026-11-20T12:00:00Z"));
+    world.set_time(time("2026-11-20T12:00:00Z"));
     world.must_backup();
-    set_time(&world, world.clock.now() + 1.hours());
+    world.set_time(world.clock.now() + 1.hours());
     world
 }
 
@@ -84,7 +79,7 @@ fn what_was_overwritten_is_seen_and_not_leaned_on() {
     // The older backup is still damaged, and that is still seen.
     assert_eq!(seen(&world).unread, [victim]);
     // The next one leans on what is whole, and on that alone.
-    set_time(&world, world.clock.now() + 1.hours());
+    world.set_time(world.clock.now() + 1.hours());
     let next = world.must_backup();
     assert!(!notes(&next).contains("stored once more"));
     assert_eq!(world.damage(&next.label), [""; 0]);
@@ -115,7 +110,12 @@ fn what_was_read_since_is_leaned_on() {
     assert_eq!(seen(&world).unread, std::slice::from_ref(&victim));
     // What `verify` and `repair` note.
     let repository = world.repository();
-    let times = repository.stored_times([&victim]).expect("asks");
+    let stat = world
+        .storage
+        .stat(&victim)
+        .expect("asks")
+        .expect("is there");
+    let times = BTreeMap::from([(victim.clone(), stat.stored.expect("a time"))]);
     let id = repository.document().repository;
     let note = state(&world).note_proved(id, times, |_| true);
     note.expect("notes");
@@ -123,7 +123,7 @@ fn what_was_read_since_is_leaned_on() {
     let report = world.must_backup();
     assert!(!notes(&report).contains("stored once more"));
     // Once more, and nobody has read it.
-    set_time(&world, world.clock.now() + 1.hours());
+    world.set_time(world.clock.now() + 1.hours());
     overwrite(&world, &victim, true);
     assert_eq!(seen(&world).unread, [victim]);
     let report = world.must_backup();
@@ -142,12 +142,12 @@ fn backups_expiries_and_killed_runs_are_not_cried_about() {
         world.storage.fault_at(None, calls + 9, fault);
         drop(world.backup());
         world.storage.clear_faults();
-        set_time(&world, world.clock.now() + 1.hours());
+        world.set_time(world.clock.now() + 1.hours());
         let report = world.must_backup();
         assert!(!notes(&report).contains("stored once more"));
         assert_eq!(seen(&world), ReplacedSeen::default());
         assert_eq!(world.damage(&report.label), [""; 0]);
-        set_time(&world, world.clock.now() + 1.hours());
+        world.set_time(world.clock.now() + 1.hours());
     }
 }
 

@@ -15,7 +15,7 @@ use strongroom_core::source::server::DatabaseServer as _;
 use strongroom_testkit::memory_server::Tables;
 use strongroom_testkit::memory_token::Objects;
 
-use crate::world::{Tree, World, contents, context, lines, snapshot};
+use crate::world::{Tree, World, contents, lines, snapshot};
 
 struct Place {
     world: World,
@@ -98,41 +98,31 @@ impl Place {
                     plan.databases.clear();
                     plan.items.clear();
                 }
-                restore(
-                    &Consent::to(&plan)?,
-                    &self.world.state(),
-                    readers,
-                    &context(step, &self.world.find_server(), &self.world.find_token()),
-                )
+                let consent = Consent::to(&plan)?;
+                self.world.in_context(step, |context| {
+                    restore(&consent, &self.world.state(), readers, context)
+                })
             })
     }
 
     fn resume(&self, hook: &Hook) -> Result<RestoreReport, RestoreError> {
         self.world
             .restoring(&self.label, Target::InPlace, |_, readers| {
-                let step = |_: &str| hook.step();
-                resume(
-                    &self.journal(),
-                    readers,
-                    &context(&step, &self.world.find_server(), &self.world.find_token()),
-                )
+                self.world.in_context(&|_| hook.step(), |context| {
+                    resume(&self.journal(), readers, context)
+                })
             })
     }
 
     fn undo(&self, hook: &Hook) -> Result<RestoreReport, RestoreError> {
-        let step = |_: &str| hook.step();
-        undo(
-            &self.journal(),
-            &context(&step, &self.world.find_server(), &self.world.find_token()),
-        )
+        self.world
+            .in_context(&|_| hook.step(), |context| undo(&self.journal(), context))
     }
 
     fn sign_off(&self, hook: &Hook) -> Result<RestoreReport, RestoreError> {
-        let step = |_: &str| hook.step();
-        sign_off(
-            &self.journal(),
-            &context(&step, &self.world.find_server(), &self.world.find_token()),
-        )
+        self.world.in_context(&|_| hook.step(), |context| {
+            sign_off(&self.journal(), context)
+        })
     }
 
     fn journal(&self) -> PathBuf {
@@ -342,15 +332,10 @@ fn a_database_goes_under_another_name_whole_or_in_part() {
                 plan.tokens.clear();
                 plan.items.clear();
                 plan.refusals.clear();
-                let step = |_: &str| Ok(());
-                let (servers, tokens) = (place.world.find_server(), place.world.find_token());
                 let consent = Consent::to(&plan)?;
-                restore(
-                    &consent,
-                    &place.world.state(),
-                    readers,
-                    &context(&step, &servers, &tokens),
-                )
+                place.world.in_context(&|_| Ok(()), |context| {
+                    restore(&consent, &place.world.state(), readers, context)
+                })
             });
         assert!(!restored.expect("restores").awaits_sign_off);
         let databases = place.world.server.databases();
@@ -614,13 +599,10 @@ fn a_name_that_was_free_and_is_taken_is_not_restored_to() {
             }
             Ok(())
         };
-        let (servers, tokens) = (place.world.find_server(), place.world.find_token());
-        restore(
-            &Consent::to(&plan)?,
-            &place.world.state(),
-            readers,
-            &context(&step, &servers, &tokens),
-        )
+        let consent = Consent::to(&plan)?;
+        place.world.in_context(&step, |context| {
+            restore(&consent, &place.world.state(), readers, context)
+        })
     });
     let error = restored.expect_err("is refused");
     assert!(matches!(error, RestoreError::Appeared(_)), "{error}");

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use strongroom_core::format::envelope::Status;
 use strongroom_core::format::manifest::StreamKind;
-use strongroom_core::source::{Capture, CaptureError, Chunking, Entry, Inspection, Sink, Source};
+use strongroom_core::source::{Capture, CaptureError, Chunking, Inspection, Sink, Source};
+use strongroom_testkit::entry::entry;
 use strongroom_testkit::fault_storage::Fault;
 
 use crate::world::{World, lines};
@@ -15,14 +16,6 @@ struct Interleaved;
 
 /// More than wait in the writer.
 const OTHERS: usize = 30_000;
-
-fn entry(kind: StreamKind, path: String) -> Entry {
-    Entry {
-        kind,
-        mode: 0o700,
-        ..Entry::dump(path, 0)
-    }
-}
 
 impl Source for Interleaved {
     fn kind(&self) -> &'static str {
@@ -46,7 +39,7 @@ impl Source for Interleaved {
         }
         // The same lines in both: one stream refers to a frame that the other one fills.
         short.write(&lines(120_000, 40_000))?;
-        short.finish(entry(StreamKind::Dump, "/db/short".to_owned()))?;
+        short.finish(entry(StreamKind::Dump, "/db/short"))?;
         for number in 0..OTHERS {
             sink.entry(entry(StreamKind::Directory, format!("/db/{number}")))?;
         }
@@ -54,7 +47,7 @@ impl Source for Interleaved {
         given_up.write(&lines(2_000_000, 40_000))?;
         given_up.discard()?;
         long.write(&lines(2_000_000, 40_000))?;
-        long.finish(entry(StreamKind::Dump, "/db/long".to_owned()))?;
+        long.finish(entry(StreamKind::Dump, "/db/long"))?;
         Ok(Capture::default())
     }
 }
@@ -90,7 +83,7 @@ impl Source for Announced {
         let _ = self.0.send(());
         let mut stream = sink.begin(Chunking::Lines)?;
         stream.write(&lines(0, 1000))?;
-        stream.finish(Entry::dump("/db/one", 0))?;
+        stream.finish(entry(StreamKind::Dump, "/db/one"))?;
         Ok(Capture::default())
     }
 }

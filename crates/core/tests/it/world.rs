@@ -15,7 +15,7 @@ use strongroom_core::execute::backup::{
 };
 use strongroom_core::execute::restore::observe::observe;
 use strongroom_core::execute::restore::{
-    Consent, FindServer, FindToken, RestoreContext, RestoreError, RestoreReport, restore,
+    Consent, RestoreContext, RestoreError, RestoreReport, restore,
 };
 use strongroom_core::execute::verify::{Level, VerifyJob, VerifyReport, verify};
 use strongroom_core::format::Label;
@@ -137,6 +137,12 @@ impl World {
             None => Repository::open(self.shared()),
         };
         opened.expect("opens")
+    }
+
+    /// Sets the clocks of the host and of the storage.
+    pub(crate) fn set_time(&self, now: Timestamp) {
+        self.clock.set(now);
+        self.storage.inner().set_time(now);
     }
 
     /// Takes a backup of everything.
@@ -284,19 +290,32 @@ impl World {
         })
     }
 
+    /// Works on a restore into this world; `before_step` is asked before each of its steps.
+    pub(crate) fn in_context<R>(
+        &self,
+        before_step: &(dyn Fn(&str) -> std::io::Result<()> + Sync),
+        work: impl FnOnce(&RestoreContext<'_>) -> R,
+    ) -> R {
+        let (servers, tokens) = (self.find_server(), self.find_token());
+        work(&RestoreContext {
+            restorers: &restorer,
+            servers: &servers,
+            tokens: &tokens,
+            cancel: &CANCEL,
+            observer: &Silent,
+            before_step,
+        })
+    }
+
     /// Restores a backup below a new directory.
     pub(crate) fn restore_to(&self, label: &Label) -> Result<Tree, RestoreError> {
         let out = tempfile::tempdir().expect("a directory");
         let target = Target::Directory(out.path().join("out"));
         self.restoring(label, target, |plan, readers| {
             let consent = Consent::to(plan)?;
-            let (servers, tokens) = (self.find_server(), self.find_token());
-            restore(
-                &consent,
-                &self.state(),
-                readers,
-                &context(&|_| Ok(()), &servers, &tokens),
-            )
+            self.in_context(&|_| Ok(()), |context| {
+                restore(&consent, &self.state(), readers, context)
+            })
         })?;
         let below = self.root();
         let below = below.strip_prefix("/").expect("absolute");
@@ -385,21 +404,6 @@ fn restorer(kind: &str) -> Option<&'static dyn Restorer> {
 static CANCEL: std::sync::LazyLock<Cancel> = std::sync::LazyLock::new(Cancel::default);
 
 /// What a restore works with, with a hook before each step.
-pub(crate) fn context<'c>(
-    before_step: &'c (dyn Fn(&str) -> std::io::Result<()> + Sync),
-    servers: FindServer<'c>,
-    tokens: FindToken<'c>,
-) -> RestoreContext<'c> {
-    RestoreContext {
-        restorers: &restorer,
-        servers,
-        tokens,
-        cancel: &CANCEL,
-        observer: &Silent,
-        before_step,
-    }
-}
-
 /// Content by path.
 pub(crate) type Tree = BTreeMap<PathBuf, Vec<u8>>;
 

@@ -403,15 +403,21 @@ struct Counts {
     replaced: u64,
 }
 
+/// The row of an asset, in the order in which they come up.
+fn row_of<'r, 'p>(rows: &'r mut Vec<(&'p str, Counts)>, asset: &'p str) -> &'r mut Counts {
+    let place = rows.iter().position(|(name, _)| *name == asset);
+    let place = place.unwrap_or_else(|| {
+        rows.push((asset, Counts::default()));
+        rows.len() - 1
+    });
+    &mut rows[place].1
+}
+
 /// Shows a plan to people; also for `export`.
 pub(crate) fn print_plan(report: &Report, plan: &RestorePlan) {
-    let mut rows: BTreeMap<&str, Counts> = BTreeMap::new();
-    let mut order: Vec<&str> = Vec::new();
+    let mut rows: Vec<(&str, Counts)> = Vec::new();
     for database in &plan.databases {
-        if !rows.contains_key(database.asset.as_str()) {
-            order.push(&database.asset);
-        }
-        let row = rows.entry(&database.asset).or_default();
+        let row = row_of(&mut rows, &database.asset);
         row.items += 1;
         row.bytes += database.size_bytes;
         match database.replaces {
@@ -420,10 +426,7 @@ pub(crate) fn print_plan(report: &Report, plan: &RestorePlan) {
         }
     }
     for item in &plan.items {
-        if !rows.contains_key(item.asset.as_str()) {
-            order.push(&item.asset);
-        }
-        let row = rows.entry(&item.asset).or_default();
+        let row = row_of(&mut rows, &item.asset);
         row.items += 1;
         row.bytes += item.size_bytes;
         match (item.kind, &item.replaces) {
@@ -433,10 +436,7 @@ pub(crate) fn print_plan(report: &Report, plan: &RestorePlan) {
         }
     }
     for token in &plan.tokens {
-        if !rows.contains_key(token.asset.as_str()) {
-            order.push(&token.asset);
-        }
-        let row = rows.entry(&token.asset).or_default();
+        let row = row_of(&mut rows, &token.asset);
         for object in &token.objects {
             row.items += 1;
             row.bytes += object.size_bytes;
@@ -449,8 +449,7 @@ pub(crate) fn print_plan(report: &Report, plan: &RestorePlan) {
         Target::Database(name) => format!("into the new database {name:?}"),
     };
     report.heading(&format!("Restore of {} {place}:", plan.label));
-    let rows = order.iter().map(|name| {
-        let row = &rows[name];
+    let rows = rows.iter().map(|(name, row)| {
         vec![
             format!("  {name}"),
             row.items.to_string(),

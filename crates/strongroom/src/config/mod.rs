@@ -19,6 +19,7 @@ mod syntax;
 mod template;
 #[cfg(test)]
 mod tests;
+mod units;
 mod validate;
 
 use std::collections::BTreeMap;
@@ -349,8 +350,7 @@ impl Config {
     }
 
     /// The asset of that name.
-    #[cfg(test)]
-    fn asset(&self, name: &str) -> Option<&AssetConfig> {
+    pub(crate) fn asset(&self, name: &str) -> Option<&AssetConfig> {
         self.assets.iter().find(|asset| asset.name == name)
     }
 }

@@ -138,25 +138,12 @@ pub(super) fn read(
         valid
     });
     let epoch_days = epoch_days.unwrap_or(EPOCH_DAYS_DEFAULT);
-    let around = Surrounding {
-        directory,
-        epoch_days,
-    };
-    let place = place::read(&section, around);
-    let retention = retention::read(&section, None);
-    let header = section.span();
-    section.finish();
     ParsedRepository {
-        name: name.to_owned(),
-        header,
-        place,
         recipients,
         accepts,
         allow_shared: allow_shared.map(|allow| allow.span()),
         reason: reason.map(Spanned::into_inner),
-        epoch_days,
-        copy_of: None,
-        retention,
+        ..read_rest(section, name, directory, epoch_days)
     }
 }
 
@@ -180,6 +167,19 @@ fn read_copy(
             );
         }
     }
+    ParsedRepository {
+        copy_of: Some(original),
+        ..read_rest(section, name, directory, epoch_days)
+    }
+}
+
+/// Reads what originals and copies have alike, as the last of a table.
+fn read_rest(
+    section: Section<'_, '_>,
+    name: &str,
+    directory: &Path,
+    epoch_days: u32,
+) -> ParsedRepository {
     let around = Surrounding {
         directory,
         epoch_days,
@@ -192,13 +192,13 @@ fn read_copy(
         name: name.to_owned(),
         header,
         place,
-        retention,
         recipients: Vec::new(),
         accepts: None,
         allow_shared: None,
         reason: None,
         epoch_days,
-        copy_of: Some(original),
+        copy_of: None,
+        retention,
     }
 }
 

@@ -3,9 +3,9 @@
 use jiff::tz::TimeZone;
 use strongroom_core::plan::expire::Retention;
 use strongroom_core::source::Class;
-use toml::Spanned;
 
 use super::section::Section;
+use super::units::days;
 
 /// The highest number that a rule counts to.
 const COUNT_MAX: i64 = 100_000;
@@ -26,7 +26,7 @@ pub(super) fn read(section: &Section<'_, '_>, class: Option<Class>) -> Option<Re
         weekly: count(&own, "keep_weekly"),
         monthly: count(&own, "keep_monthly"),
         yearly: count(&own, "keep_yearly"),
-        within_days: days(&own, "keep_within").unwrap_or(0),
+        within_days: days(&own, "keep_within", DAYS_MAX).unwrap_or(0),
         zone: time_zone(&own),
         ..Retention::default()
     };
@@ -41,7 +41,7 @@ pub(super) fn read(section: &Section<'_, '_>, class: Option<Class>) -> Option<Re
         }
     }
     if class == Some(Class::Certificate) {
-        retention.after_expiry_days = days(&own, "keep_until_expiry_plus");
+        retention.after_expiry_days = days(&own, "keep_until_expiry_plus", DAYS_MAX);
     } else if let Some(value) = own.value("keep_until_expiry_plus") {
         own.report(
             &value.span(),
@@ -98,19 +98,4 @@ fn count(section: &Section<'_, '_>, key: &'static str) -> u32 {
         );
     }
     u32::try_from(number).unwrap_or(0)
-}
-
-fn days(section: &Section<'_, '_>, key: &'static str) -> Option<u32> {
-    let text: Spanned<String> = section.string(key)?;
-    let days = text.get_ref().strip_suffix('d');
-    let days = days.and_then(|days| days.trim().parse::<u32>().ok());
-    let days = days.filter(|days| (1..=DAYS_MAX).contains(days));
-    if days.is_none() {
-        section.report(
-            &text.span(),
-            format!("\"{key}\" is {:?}", text.get_ref()),
-            "Write a number of days, for instance \"30d\".",
-        );
-    }
-    days
 }

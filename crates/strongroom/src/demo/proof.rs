@@ -3,13 +3,13 @@
 //! A failure ends nothing but what rests on the part that failed, and every failure is told.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::error::Error;
 use std::fmt::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use rcgen::SigningKey as _;
 use strongroom_core::clock::{Clock, whole_seconds};
+use strongroom_core::error_chain;
 use zeroize::Zeroizing;
 
 use super::audit::{self, Event, Subject};
@@ -79,13 +79,7 @@ struct Failure(Vec<String>);
 
 impl From<DemoError> for Failure {
     fn from(error: DemoError) -> Self {
-        let mut text = error.to_string();
-        let mut source = error.source();
-        while let Some(cause) = source {
-            let _ = write!(text, ": {cause}");
-            source = cause.source();
-        }
-        failure(&text)
+        failure(&error_chain(&error))
     }
 }
 

@@ -2,12 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
-use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use crate::fixture::{Host, Random, copy_tree, must};
+use crate::lots::{killed, timed};
 use crate::repository_damage::largest_object;
 
 const COPY: &str = "copy_of = \"offsite\"";
@@ -127,9 +126,7 @@ fn a_killed_copy_lists_and_verifies_and_goes_on() {
         host.insert(10_000 + round * 1000, 150);
         host.backup();
     }
-    let start = Instant::now();
-    host.ok(&["copy"]);
-    let usual = start.elapsed();
+    let usual = timed(|| drop(host.ok(&["copy"])));
     let second = host.path("repo/second");
     let mut random = Random(20_261_120);
     let mut cut_short = 0;
@@ -139,16 +136,8 @@ fn a_killed_copy_lists_and_verifies_and_goes_on() {
             remove(&second);
             host.ok(&["init", "--quiet"]);
         }
-        let bound = u64::try_from(usual.as_micros()).expect("short");
-        let mut child = host
-            .command(&["copy", "--to", "second", "--begin-again", "--quiet"])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("starts");
-        std::thread::sleep(Duration::from_micros(random.below(bound)));
-        child.kill().expect("kills");
-        cut_short += u32::from(!child.wait().expect("ends").success());
+        let copy = ["copy", "--to", "second", "--begin-again", "--quiet"];
+        cut_short += u32::from(!killed(&host, &copy, usual, &mut random));
         if second.join("repository/00000001.json").exists() {
             let listed = host.run(&["list", "--from", "second", "--json"]);
             // Behind what this host knows to have copied is a problem of the history, and nothing else is.
@@ -419,23 +408,14 @@ fn a_killed_repair_has_lost_nothing() {
             .exits(1);
     };
     damage();
-    let start = Instant::now();
-    host.ok(&["repair", "--from", "second", "--apply"]);
-    let usual = u64::try_from(start.elapsed().as_micros()).expect("short");
+    let usual = timed(|| drop(host.ok(&["repair", "--from", "second", "--apply"])));
     assert_eq!(files(&offsite), good);
     let mut random = Random(20_261_121);
     let mut cut_short = 0;
     for _ in 0..8 {
         damage();
-        let mut child = host
-            .command(&["repair", "--from", "second", "--apply", "--quiet"])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("starts");
-        std::thread::sleep(Duration::from_micros(random.below(usual)));
-        child.kill().expect("kills");
-        cut_short += u32::from(!child.wait().expect("ends").success());
+        let repair = ["repair", "--from", "second", "--apply", "--quiet"];
+        cut_short += u32::from(!killed(&host, &repair, usual, &mut random));
         host.ok(&["repair", "--from", "second", "--read-all", "--apply"]);
         assert_eq!(files(&offsite), good);
     }

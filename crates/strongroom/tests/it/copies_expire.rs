@@ -1,13 +1,12 @@
 //! Copies with a retention of their own: what the original let go is restored from them, what they let go stays away.
 
 use std::collections::BTreeMap;
-use std::process::Stdio;
-use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use strongroom_testkit::servers::minio::{Account, Kind, Minio, Options};
 
 use crate::fixture::{Contents, Host, Random};
+use crate::lots::{killed, timed};
 use crate::reader::{must_read, read};
 
 const WRITER: &str = include_str!("../../../../docs/policies/s3-writer.json");
@@ -198,21 +197,11 @@ fn a_killed_expiry_of_a_copy_leaves_what_verifies() {
     let (host, made) = (&copied.host, copied.made.clone());
     host.ok(&["verify"]);
     host.ok(&["verify", "--repository", "second"]);
-    let start = Instant::now();
-    host.ok(&["expire", "second"]);
-    let usual = start.elapsed() * 2;
+    let usual = timed(|| drop(host.ok(&["expire", "second"]))) * 2;
     let mut random = Random(20_261_127);
-    let bound = u64::try_from(usual.as_micros()).expect("short");
     for round in 0..6 {
-        let mut child = host
-            .command(&["expire", "second", "--apply", "--quiet"])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("starts");
-        std::thread::sleep(Duration::from_micros(random.below(bound)));
-        child.kill().expect("kills");
-        child.wait().expect("ends");
+        let expire = ["expire", "second", "--apply", "--quiet"];
+        killed(host, &expire, usual, &mut random);
         // In between a copy runs, as the timer has it.
         host.ok(&["copy", "--quiet"]);
         let listed = copied.listed(&["--from", "second"]);

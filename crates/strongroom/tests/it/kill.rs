@@ -1,46 +1,14 @@
 //! `kill -9` at moments drawn by lot: the next run works, and a restore ends as it was or as it shall be.
 
 use std::path::PathBuf;
-use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::fixture::{Host, Random, copy_tree};
+use crate::lots::{killed, random, timed};
 use crate::snapshot::Snapshot;
-
-/// The seed of all moments; the same unless `STRONGROOM_SEED` says otherwise.
-fn random() -> Random {
-    let seed = std::env::var("STRONGROOM_SEED")
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(20_261_120);
-    eprintln!("STRONGROOM_SEED={seed}");
-    Random(seed)
-}
-
-/// Runs a command, killed after a part of `usual`; true when it ended before.
-fn killed(host: &Host, arguments: &[String], usual: Duration, random: &mut Random) -> bool {
-    let moment = Duration::from_micros(
-        random.below(u64::try_from(usual.as_micros()).expect("short") * 11 / 10),
-    );
-    let mut child = host
-        .command(arguments)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("starts");
-    std::thread::sleep(moment);
-    child.kill().expect("kills");
-    child.wait().expect("ends").success()
-}
 
 fn owned(arguments: &[&str]) -> Vec<String> {
     arguments.iter().map(|text| (*text).to_owned()).collect()
-}
-
-fn timed(run: impl FnOnce()) -> Duration {
-    let start = Instant::now();
-    run();
-    start.elapsed()
 }
 
 fn labels(host: &Host) -> Vec<String> {
@@ -67,7 +35,7 @@ fn labels(host: &Host) -> Vec<String> {
 #[test]
 fn a_killed_backup_leaves_nothing_in_the_way() {
     let host = Host::new();
-    let mut random = random();
+    let mut random = random(20_261_120);
     host.backup();
     host.insert(10_000, 300);
     let usual = timed(|| drop(host.backup()));
@@ -131,7 +99,7 @@ impl Restores {
         let usual = timed(|| drop(host.ok(&apply)));
         host.ok(&["restore", "--sign-off"]);
         let after = Snapshot::of(&host.ca(), &times);
-        let random = random();
+        let random = random(20_261_120);
         let mut restores = Self {
             host,
             times,

@@ -20,6 +20,7 @@ mod golden;
 mod keys;
 mod kill;
 mod kit;
+mod lots;
 mod paths;
 mod reader;
 mod remote;

@@ -31,7 +31,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use strongroom_core::cancel::Cancel;
-use strongroom_core::clock::{Clock, SystemClock};
+use strongroom_core::clock::{Clock as _, SystemClock};
 use strongroom_core::format::manifest::StreamKind;
 use strongroom_core::source::{
     Capture, CaptureError, Class, Inspection, SecretsSeen, Sink, Source,
@@ -108,7 +108,6 @@ impl FilesSettings {
 #[derive(Clone)]
 pub struct FilesSource {
     settings: FilesSettings,
-    clock: Arc<dyn Clock>,
     redirected: Redirected,
     /// The asset whose redirected files this source reads, in place of what the settings select.
     part_of: Option<String>,
@@ -121,7 +120,6 @@ impl FilesSource {
     pub fn new(settings: FilesSettings) -> Self {
         Self {
             settings,
-            clock: Arc::new(SystemClock),
             redirected: Redirected::default(),
             part_of: None,
             asked: None,
@@ -135,13 +133,6 @@ impl FilesSource {
             asset: name.to_owned(),
             passwords,
         });
-        self
-    }
-
-    /// The same, by another clock: it tells which certificates are valid.
-    #[must_use]
-    pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
-        self.clock = clock;
         self
     }
 
@@ -172,7 +163,6 @@ impl FilesSource {
                 on_secret: None,
                 ..self.settings.clone()
             },
-            clock: self.clock.clone(),
             redirected: self.redirected.clone(),
             part_of: Some(name.to_owned()),
             asked: None,
@@ -270,7 +260,7 @@ impl Source for FilesSource {
             let redirected = std::mem::take(&mut capturer.redirected);
             self.redirected.set(Some(redirected));
         }
-        Ok(capturer.finish(self.clock.now()))
+        Ok(capturer.finish(SystemClock.now()))
     }
 
     fn look_for_secrets(&self, cancel: &Cancel) -> Result<Option<SecretsSeen>, CaptureError> {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use strongroom_core::source::tables::TableFacts;
 
+use super::super::migrations::{MIGRATION_TABLES, Migrations};
 use super::accounts::Account;
 use super::catalogue::{Catalogue, Kind, Object};
 use super::rows::{Definition, Sequence};
@@ -12,13 +13,8 @@ use super::session::{Session, SessionError};
 use super::settings::NewestColumn;
 use super::sql;
 
-/// Tables in which migration tools write down what they did.
-const MIGRATION_TABLES: [&str; 4] = [
-    "_sqlx_migrations",
-    "schema_migrations",
-    "goose_db_version",
-    "flyway_schema_history",
-];
+/// The migration table that is looked for here only.
+const FLYWAY: &str = "flyway_schema_history";
 
 /// The rows of a migration table that are kept, and how many characters of one value.
 const MIGRATION_ROWS: usize = 500;
@@ -83,13 +79,6 @@ pub(super) struct TableDefinition {
     pub(super) create_options: String,
     #[serde(flatten)]
     pub(super) definition: Definition,
-}
-
-/// The rows of a migration table, in the order of their first column.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Migrations {
-    columns: Vec<String>,
-    rows: Vec<Vec<serde_json::Value>>,
 }
 
 /// What the snapshot says of the rows of a database.
@@ -194,6 +183,7 @@ pub(super) fn read_values(
     for table in catalogue.tables.keys() {
         let is_known = MIGRATION_TABLES
             .iter()
+            .chain(&[FLYWAY])
             .any(|known| known.eq_ignore_ascii_case(table));
         if is_known && catalogue.tables[table].kind == Kind::Base {
             let migrations = migrations(session, database, table)?;

@@ -6,15 +6,12 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use super::super::migrations::{MIGRATION_TABLES, Migrations};
 use super::facts::{
-    self, DatabaseFacts, MaterializedView, Migrations, Relation, RelationKind, Role, Sequence,
-    ServerFacts,
+    self, DatabaseFacts, MaterializedView, Relation, RelationKind, Role, Sequence, ServerFacts,
 };
-use super::session::{Session, SessionError, identifier, literal};
+use super::session::{Session, SessionError, column_list, identifier, literal, qualified};
 use super::settings::NewestColumn;
-
-/// Tables in which migration tools write down what they did.
-const MIGRATION_TABLES: [&str; 3] = ["_sqlx_migrations", "schema_migrations", "goose_db_version"];
 
 /// The newest rows of a migration table that are kept.
 const MIGRATION_ROWS: usize = 1000;
@@ -57,7 +54,7 @@ impl Table {
 
     /// As SQL wants it.
     pub(super) fn quoted(&self) -> String {
-        format!("{}.{}", identifier(&self.schema), identifier(&self.name))
+        qualified(&self.schema, &self.name)
     }
 
     /// Whether it holds rows that are to be captured.
@@ -90,13 +87,9 @@ impl Table {
         self.condition.as_deref().unwrap_or_default().trim()
     }
 
-    /// The columns in parentheses, or nothing where there is none.
+    /// Its columns, as [`column_list`] gives them.
     pub(super) fn column_list(&self) -> String {
-        if self.columns.is_empty() {
-            return String::new();
-        }
-        let columns: Vec<String> = self.columns.iter().map(|name| identifier(name)).collect();
-        format!(" ({})", columns.join(", "))
+        column_list(&self.columns)
     }
 
     /// Its description among the facts.
@@ -279,11 +272,10 @@ pub(super) fn sequences(
             .iter()
             .map(|name| {
                 format!(
-                    "SELECT {}::text AS schema, {}::text AS name, last_value, is_called FROM {}.{}",
+                    "SELECT {}::text AS schema, {}::text AS name, last_value, is_called FROM {}",
                     literal(&name.schema),
                     literal(&name.name),
-                    identifier(&name.schema),
-                    identifier(&name.name)
+                    qualified(&name.schema, &name.name)
                 )
             })
             .collect();
@@ -323,10 +315,9 @@ pub(super) fn newest(
     column: &NewestColumn,
 ) -> Result<serde_json::Value, SessionError> {
     session.query(&format!(
-        "SELECT to_json(max({})) FROM {}.{}",
+        "SELECT to_json(max({})) FROM {}",
         identifier(column.column()),
-        identifier(column.schema()),
-        identifier(column.table())
+        qualified(column.schema(), column.table())
     ))
 }
 

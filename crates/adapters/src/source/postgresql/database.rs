@@ -16,7 +16,7 @@ use super::copy::{Copied, Copier, Gate, hint, said};
 use super::dump::{DumpError, Dumper};
 use super::facts::{DatabaseFacts, ServerFacts};
 use super::programs::Programs;
-use super::session::{Session, SessionError, identifier};
+use super::session::{Session, SessionError, qualified};
 use super::settings::Connection;
 use super::snapshot::{Cut, try_in};
 use super::{conninfo, paths, script};
@@ -336,11 +336,8 @@ impl Job<'_> {
             if !view.is_populated || stop.load(Ordering::Relaxed) {
                 continue;
             }
-            let sql = format!(
-                "SELECT to_json(count(*)) FROM {}.{}",
-                identifier(&view.schema),
-                identifier(&view.name)
-            );
+            let name = qualified(&view.schema, &view.name);
+            let sql = format!("SELECT to_json(count(*)) FROM {name}");
             match try_in(session, |session| session.read(&sql)) {
                 Ok(rows) => view.rows = Some(rows),
                 Err(error) if error.is_end() => return Err(error),

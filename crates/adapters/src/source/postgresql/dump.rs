@@ -10,7 +10,7 @@ use strongroom_core::source::{CaptureError, Chunking, Entry, Sink};
 
 use super::conninfo;
 use super::programs::Programs;
-use super::session::identifier;
+use super::session::qualified;
 use super::settings::Connection;
 use crate::client::{ClientError, Running};
 
@@ -88,13 +88,10 @@ impl Dumper<'_> {
             "--no-subscriptions".to_owned(),
         ];
         arguments.extend(self.common(database, snapshot));
-        arguments.extend(without.iter().map(|(schema, table)| {
-            format!(
-                "--exclude-table={}.{}",
-                identifier(schema),
-                identifier(table)
-            )
-        }));
+        let without = without.iter();
+        arguments.extend(
+            without.map(|(schema, table)| format!("--exclude-table={}", qualified(schema, table))),
+        );
         self.stream("pg_dump", &arguments, Form::Archive, entry)
     }
 

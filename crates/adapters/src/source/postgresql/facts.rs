@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use strongroom_core::source::tables::TableFacts;
 
+use super::super::migrations::Migrations;
 use super::session::{identifier, literal};
 
 /// Settings whose value is a list of names, each of which is quoted by itself.
@@ -248,15 +249,6 @@ pub struct MaterializedView {
     /// How many rows it had; they are as old as its last refresh.
     #[serde(default)]
     pub rows: Option<u64>,
-}
-
-/// The rows of a migration table.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Migrations {
-    /// Its columns.
-    pub columns: Vec<String>,
-    /// Its newest rows, values as text.
-    pub rows: Vec<Vec<serde_json::Value>>,
 }
 
 /// The key of a table: `schema.table`, a part with a dot or a quote in double quotes.

@@ -87,16 +87,7 @@ fn archive_database(
             })
         })
         .collect();
-    let sequences: Vec<SequenceData<'_>> = facts
-        .sequences
-        .values()
-        .map(|sequence| SequenceData {
-            schema: &sequence.schema,
-            name: &sequence.name,
-            value: sequence.last_value,
-            is_called: sequence.is_called,
-        })
-        .collect();
+    let sequences: Vec<_> = facts.sequences.values().map(SequenceData::from).collect();
     let views: Vec<(&str, &str)> = facts
         .materialized_views
         .iter()

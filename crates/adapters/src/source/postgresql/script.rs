@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 
 use super::facts::DatabaseFacts;
-use super::session::{identifier, literal};
+use super::server::archive::set_sequence;
+use super::session::{column_list, literal, qualified};
 
 /// The script for a database whose relations, sequences and views are known.
 pub(super) fn data(database: &str, facts: &DatabaseFacts) -> String {
@@ -31,18 +32,11 @@ pub(super) fn data(database: &str, facts: &DatabaseFacts) -> String {
     for relation in facts.relations.values() {
         let Some(path) = &relation.path else { continue };
         let name = qualified(&relation.schema, &relation.name);
-        let columns: Vec<String> = relation
-            .columns
-            .iter()
-            .map(|name| identifier(name))
-            .collect();
-        let columns = columns.join(", ");
+        let mut list = column_list(&relation.columns);
         // A meta-command is one line. Without a list, the columns are the same ones in the same order.
-        let list = if columns.is_empty() || columns.contains('\n') {
-            String::new()
-        } else {
-            format!(" ({columns})")
-        };
+        if list.contains('\n') {
+            list.clear();
+        }
         if name.contains('\n') {
             let _ = writeln!(
                 script,
@@ -58,12 +52,7 @@ pub(super) fn data(database: &str, facts: &DatabaseFacts) -> String {
         }
     }
     for sequence in facts.sequences.values() {
-        let name = literal(&qualified(&sequence.schema, &sequence.name));
-        let _ = writeln!(
-            script,
-            "SELECT pg_catalog.setval({name}, {}, {});",
-            sequence.last_value, sequence.is_called
-        );
+        let _ = writeln!(script, "{};", set_sequence(&sequence.into()));
     }
     for view in facts
         .materialized_views
@@ -77,10 +66,6 @@ pub(super) fn data(database: &str, facts: &DatabaseFacts) -> String {
         );
     }
     script
-}
-
-fn qualified(schema: &str, name: &str) -> String {
-    format!("{}.{}", identifier(schema), identifier(name))
 }
 
 /// Text that ends no comment.

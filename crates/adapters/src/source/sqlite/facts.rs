@@ -11,14 +11,12 @@ use serde::{Deserialize, Serialize};
 use strongroom_core::format::id::to_hex;
 use strongroom_core::source::tables::{RowDigest, TableFacts};
 
+use super::super::migrations::{MIGRATION_TABLES, Migrations};
 use super::connection::quoted;
 use super::digest;
 use super::header::Header;
 use super::schema;
 use super::settings::TimestampColumn;
-
-/// Tables in which migration tools write down what they did.
-const MIGRATION_TABLES: [&str; 3] = ["_sqlx_migrations", "schema_migrations", "goose_db_version"];
 
 /// The newest rows of a migration table that are kept, and how much of one value.
 const MIGRATION_ROWS: usize = 1000;
@@ -60,13 +58,6 @@ pub(super) struct Facts {
     pub(super) newest: BTreeMap<String, serde_json::Value>,
     /// The rows of the migration tables.
     pub(super) migrations: BTreeMap<String, Migrations>,
-}
-
-/// The rows of a migration table, oldest first.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Migrations {
-    columns: Vec<String>,
-    rows: Vec<Vec<serde_json::Value>>,
 }
 
 /// Facts, and what was in the way of them.

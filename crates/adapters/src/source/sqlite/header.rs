@@ -10,6 +10,8 @@ use std::path::Path;
 
 use strongroom_core::source::CaptureError;
 
+use super::stream::fill;
+
 /// What every database begins with.
 pub(super) const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
@@ -106,15 +108,7 @@ pub(super) fn examine(path: &Path) -> Result<(Metadata, Content), CaptureError> 
     }
     let mut file = File::open(path).map_err(CaptureError::io("open", path))?;
     let mut bytes = [0; LENGTH];
-    let mut filled = 0;
-    while filled < LENGTH {
-        match file.read(&mut bytes[filled..]) {
-            Ok(0) => break,
-            Ok(count) => filled += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(CaptureError::io("read", path)(error)),
-        }
-    }
+    let filled = fill(&mut bytes, &mut file).map_err(CaptureError::io("read", path))?;
     if filled == 0 {
         return Ok((metadata, Content::Empty));
     }

@@ -22,6 +22,20 @@ pub(super) fn chunking(page_size: u32) -> Chunking {
     Chunking::Fixed(page_size.max(SMALLEST_CHUNK))
 }
 
+/// Fills a block from a file, and tells how far; less than all of it at the end only.
+pub(super) fn fill(block: &mut [u8], file: &mut File) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < block.len() {
+        match file.read(&mut block[filled..]) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
+
 /// Writes the whole file at `path` and returns its BLAKE3 digest.
 pub(super) fn push(
     path: &Path,
@@ -33,15 +47,7 @@ pub(super) fn push(
     let mut hasher = blake3::Hasher::new();
     loop {
         cancel.check()?;
-        let mut filled = 0;
-        while filled < block.len() {
-            match file.read(&mut block[filled..]) {
-                Ok(0) => break,
-                Ok(count) => filled += count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(CaptureError::io("read", path)(error)),
-            }
-        }
+        let filled = fill(&mut block, &mut file).map_err(CaptureError::io("read", path))?;
         hasher.update(&block[..filled]);
         if filled > 0 {
             writer.write(&block[..filled])?;

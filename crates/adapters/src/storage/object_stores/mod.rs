@@ -8,6 +8,7 @@ mod endpoint;
 mod parts;
 mod refusal;
 
+use std::io;
 use std::path::Path as FilePath;
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use object_store::{
     ObjectStoreExt as _, PutMode, PutOptions, PutPayload, RetryConfig,
 };
 use strongroom_core::storage::{ObjectStat, Put, Refusal, StorageError};
+use zeroize::Zeroizing;
 
 use super::StorageSettings;
 use super::remote::runtime::block_on;
@@ -65,6 +67,29 @@ pub(super) fn refuse_as_of(url: &str, settings: &StorageSettings) -> Result<(), 
         why: "earlier versions cannot be read from this kind of storage".into(),
         hint: "Bring the versions of that time back with the service's own tools (the guide shows how), then read without --as-of.",
     })))
+}
+
+/// The text of a file of credentials.
+pub(super) fn read_credentials(file: &FilePath) -> io::Result<Zeroizing<String>> {
+    std::fs::read_to_string(file)
+        .map(Zeroizing::new)
+        .map_err(|error| invalid_credentials(file, &error.to_string()))
+}
+
+/// Why a file of credentials is of no use; nothing of what is in it may be said.
+pub(super) fn invalid_credentials(file: &FilePath, why: &str) -> io::Error {
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        format!("{}: {why}", file.display()),
+    )
+}
+
+/// No key was found that the crate can use: in the file, or where else it looks, of which `elsewhere` is said.
+pub(super) fn no_usable_key(settings: &StorageSettings, elsewhere: &str) -> io::Error {
+    match &settings.credentials.file {
+        Some(file) => invalid_credentials(file, "it holds no key that can be used"),
+        None => io::Error::new(io::ErrorKind::InvalidData, elsewhere),
+    }
 }
 
 /// A store of the crate, as requests.

@@ -7,15 +7,12 @@ use strongroom_adapters::source::mariadb::{MariadbSource, NewestColumn};
 use strongroom_core::source::{Chunking, Source as _};
 use strongroom_testkit::fixtures;
 
-use super::{capture, server, settings};
+use super::{capture, server, settings, with_fixture};
 
 #[test]
 fn a_database_is_whole_and_described() {
     let server = server();
-    server.create_database("shapes").expect("creates");
-    server
-        .sql("shapes", fixtures::MARIADB_SHAPES)
-        .expect("fills");
+    with_fixture(&server, "shapes", fixtures::MARIADB_SHAPES);
     let mut settings = settings(&server, &["shapes"]);
     let newest = NewestColumn::try_from("shapes.zero_dates.s".to_owned()).expect("is one");
     settings.newest.push(newest);
@@ -93,10 +90,7 @@ fn a_database_is_whole_and_described() {
 #[test]
 fn counts_are_enough_on_demand_and_migrations_are_kept() {
     let server = server();
-    server.create_database("akamu").expect("creates");
-    server
-        .sql("akamu", &fixtures::mariadb_akamu(100))
-        .expect("fills");
+    with_fixture(&server, "akamu", &fixtures::mariadb_akamu(100));
     let mut settings = settings(&server, &["akamu"]);
     settings.facts = strongroom_adapters::source::mariadb::FactsKind::Counts;
     settings.grants = false;
@@ -117,10 +111,11 @@ fn counts_are_enough_on_demand_and_migrations_are_kept() {
 fn a_writer_is_held_back_for_a_moment_and_all_counts_are_equal() {
     let server = server();
     for name in ["one", "two"] {
-        server.create_database(name).expect("creates");
-        server
-            .sql(name, "CREATE TABLE a (n BIGINT AUTO_INCREMENT PRIMARY KEY, t CHAR(200)); CREATE TABLE b LIKE a; INSERT INTO a (t) SELECT 'x' FROM seq_1_to_20000;")
-            .expect("fills");
+        with_fixture(
+            &server,
+            name,
+            "CREATE TABLE a (n BIGINT AUTO_INCREMENT PRIMARY KEY, t CHAR(200)); CREATE TABLE b LIKE a; INSERT INTO a (t) SELECT 'x' FROM seq_1_to_20000;",
+        );
     }
     let ended = AtomicBool::new(false);
     std::thread::scope(|scope| {

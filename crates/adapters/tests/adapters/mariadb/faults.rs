@@ -1,6 +1,5 @@
 //! What fails, and what is said then; what is killed, and what is left to do then.
 
-use std::error::Error;
 use std::io::Write as _;
 use std::path::Path;
 use std::sync::Mutex;
@@ -9,28 +8,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use strongroom_adapters::source::mariadb::server::MariadbServer;
 use strongroom_adapters::throwaway::mariadb::Server;
 use strongroom_adapters::throwaway::{Listen, Options};
+use strongroom_core::error_chain;
 use strongroom_core::source::server::{DatabaseServer as _, LoadOptions, SwapNames};
 use strongroom_core::source::{CaptureError, Source as _};
 use strongroom_testkit::fixtures;
 use strongroom_testkit::recording_sink::{Moment, RecordingSink};
 use zeroize::Zeroizing;
 
-use super::{Backup, capture, connection, dump, names, server, settings, try_capture};
-
-fn chain(error: &CaptureError) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
-}
+use super::{
+    Backup, capture, connection, dump, names, server, settings, try_capture, with_fixture,
+};
 
 #[track_caller]
 fn failing(result: Result<strongroom_core::source::Capture, CaptureError>) -> String {
-    chain(&result.expect_err("fails"))
+    error_chain(&result.expect_err("fails"))
 }
 
 fn secret_file(directory: &Path, text: &str) -> std::path::PathBuf {
@@ -67,10 +58,11 @@ fn a_password_opens_the_server_by_tcp_and_a_wrong_one_does_not() {
 #[test]
 fn what_the_account_may_not_see_is_a_problem() {
     let server = server();
-    server.create_database("ca").expect("creates");
-    server
-        .sql("ca", "CREATE TABLE t (id INT); CREATE TABLE m (id INT) ENGINE = MyISAM; CREATE USER little@localhost; GRANT SELECT ON ca.* TO little@localhost")
-        .expect("creates");
+    with_fixture(
+        &server,
+        "ca",
+        "CREATE TABLE t (id INT); CREATE TABLE m (id INT) ENGINE = MyISAM; CREATE USER little@localhost; GRANT SELECT ON ca.* TO little@localhost",
+    );
     let mut settings = settings(&server, &["ca"]);
     settings.connection.user = Some("little".to_owned());
     let problems = |settings| {
@@ -118,10 +110,11 @@ fn what_the_account_may_not_see_is_a_problem() {
 #[test]
 fn a_server_or_a_client_killed_in_the_middle_is_told() {
     let mut server = server();
-    server.create_database("ca").expect("creates");
-    server
-        .sql("ca", "CREATE TABLE t (id INT PRIMARY KEY, t TEXT); INSERT INTO t SELECT seq, repeat('x', 500) FROM seq_1_to_100000")
-        .expect("fills");
+    with_fixture(
+        &server,
+        "ca",
+        "CREATE TABLE t (id INT PRIMARY KEY, t TEXT); INSERT INTO t SELECT seq, repeat('x', 500) FROM seq_1_to_100000",
+    );
     let settings = settings(&server, &["ca"]);
     // A dump whose connection is ended.
     let killer = settings.connection.socket.clone().expect("a socket");
@@ -183,10 +176,11 @@ fn kill_dump(socket: &Path) -> bool {
 #[test]
 fn a_change_of_definitions_while_the_dump_runs_is_a_problem() {
     let server = server();
-    server.create_database("ca").expect("creates");
-    server
-        .sql("ca", "CREATE TABLE a (id INT PRIMARY KEY, t TEXT); INSERT INTO a SELECT seq, repeat('x', 500) FROM seq_1_to_20000; CREATE VIEW v AS SELECT 1")
-        .expect("fills");
+    with_fixture(
+        &server,
+        "ca",
+        "CREATE TABLE a (id INT PRIMARY KEY, t TEXT); INSERT INTO a SELECT seq, repeat('x', 500) FROM seq_1_to_20000; CREATE VIEW v AS SELECT 1",
+    );
     let socket = server.socket();
     let sink = RecordingSink::new();
     let done = AtomicU64::new(0);
@@ -234,8 +228,7 @@ const LIVE: &str = "CREATE TABLE parent (id INT PRIMARY KEY); CREATE TABLE child
 /// A server with `ca`, a backup of it loaded under the new name, and something else live; and both states as they show.
 fn loaded() -> (Server, MariadbServer, Backup, String, String) {
     let server = server();
-    server.create_database("ca").expect("creates");
-    server.sql("ca", LIVE).expect("fills");
+    with_fixture(&server, "ca", LIVE);
     let captured = dump(&server, "ca");
     let backup = capture(&settings(&server, &["ca"])).complete();
     server
@@ -407,10 +400,7 @@ fn sessions_of_the_live_database_are_ended() {
 #[test]
 fn a_load_whose_content_fails_is_loaded_anew() {
     let server = server();
-    server.create_database("akamu").expect("creates");
-    server
-        .sql("akamu", &fixtures::mariadb_akamu(500))
-        .expect("fills");
+    with_fixture(&server, "akamu", &fixtures::mariadb_akamu(500));
     let backup = capture(&settings(&server, &["akamu"])).complete();
     let port = MariadbServer::new(connection(&server));
     let options = LoadOptions::default();
@@ -427,10 +417,10 @@ fn a_load_whose_content_fails_is_loaded_anew() {
             ))
         },
     );
-    assert!(chain(&error.expect_err("fails")).contains("by script"));
+    assert!(error_chain(&error.expect_err("fails")).contains("by script"));
     let error = port.swap_in(&names("akamu")).expect_err("is not loaded");
     assert!(
-        chain(&error).contains("was not loaded to its end"),
+        error_chain(&error).contains("was not loaded to its end"),
         "{error}"
     );
     // A statement that the server refuses.
@@ -445,7 +435,7 @@ fn a_load_whose_content_fails_is_loaded_anew() {
                 .map_err(CaptureError::io("write to", Path::new("x")))
         },
     );
-    let said = chain(&error.expect_err("fails"));
+    let said = error_chain(&error.expect_err("fails"));
     assert!(
         said.contains("ERROR 1") && !said.contains("CREATE TABLE"),
         "{said}"
@@ -483,20 +473,18 @@ fn what_cannot_be_created_is_found_out_before_the_swap() {
         options.settings.push((name.to_owned(), value.to_owned()));
     }
     let server = Server::start(&options).expect("a server");
-    server.create_database("ca").expect("creates");
-    server
-        .sql(
-            "ca",
-            "CREATE TABLE t (id INT); CREATE FUNCTION f() RETURNS INT RETURN rand()",
-        )
-        .expect("creates");
+    with_fixture(
+        &server,
+        "ca",
+        "CREATE TABLE t (id INT); CREATE FUNCTION f() RETURNS INT RETURN rand()",
+    );
     let backup = capture(&settings(&server, &["ca"])).complete();
     server
         .sql("ca", "SET GLOBAL log_bin_trust_function_creators = OFF")
         .expect("sets");
     let port = MariadbServer::new(connection(&server));
     let loaded = backup.load(&port, "ca", names("ca").new, &LoadOptions::default());
-    let said = chain(&loaded.expect_err("fails"));
+    let said = error_chain(&loaded.expect_err("fails"));
     assert!(
         said.contains("1418") && said.contains("log_bin_trust_function_creators"),
         "{said}"
@@ -536,10 +524,7 @@ fn tls_is_asked_for_and_the_server_must_prove_itself() {
         options.settings.push((name.to_owned(), path));
     }
     let server = Server::start(&options).expect("a server");
-    server.create_database("ca").expect("creates");
-    server
-        .sql("ca", "ALTER USER root@'127.0.0.1' REQUIRE SSL")
-        .expect("demands TLS");
+    with_fixture(&server, "ca", "ALTER USER root@'127.0.0.1' REQUIRE SSL");
     let mut settings = settings(&server, &["ca"]);
     settings.connection.socket = None;
     settings.connection.host = Some("localhost".to_owned());
@@ -595,13 +580,11 @@ fn a_server_killed_during_the_swap_can_be_swapped_when_it_is_back() {
 #[test]
 fn who_keeps_commits_from_being_held_back_is_named() {
     let server = server();
-    server.create_database("ca").expect("creates");
-    server
-        .sql(
-            "ca",
-            "CREATE TABLE m (id INT) ENGINE = MyISAM; INSERT INTO m VALUES (1)",
-        )
-        .expect("creates");
+    with_fixture(
+        &server,
+        "ca",
+        "CREATE TABLE m (id INT) ENGINE = MyISAM; INSERT INTO m VALUES (1)",
+    );
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let _ = server.sql("ca", "UPDATE m SET id = id + SLEEP(24)");

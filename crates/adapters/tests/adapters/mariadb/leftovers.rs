@@ -30,8 +30,7 @@ fn a_database_is_dropped_whatever_a_killed_drop_left() {
         CREATE VIEW seen AS SELECT id FROM parent; CREATE TABLE other (id INT) ENGINE = Aria;\n\
         CREATE TABLE gone (id INT);";
     for stopped in ["never", "among the tables", "after the tables"] {
-        server.create_database("x").expect("creates");
-        server.sql("x", make).expect("makes");
+        with_fixture(&server, "x", make);
         if stopped == "among the tables" {
             let record = "CREATE TABLE strongroom_dropping (name VARCHAR(64)) SELECT 'gone' AS name UNION SELECT 'parent';";
             server.sql("x", record).expect("records");

@@ -14,8 +14,7 @@ use strongroom_adapters::source::mariadb::{Connection, MariadbSettings, MariadbS
 use strongroom_adapters::throwaway::Options;
 use strongroom_adapters::throwaway::mariadb::Server;
 use strongroom_core::cancel::Cancel;
-use strongroom_core::format::Digest;
-use strongroom_core::format::manifest::{Content, Stream};
+use strongroom_core::format::manifest::Stream;
 use strongroom_core::source::server::{
     DatabaseServer as _, LoadJob, LoadOptions, LoadedDatabase, SwapNames,
 };
@@ -35,6 +34,11 @@ fn server() -> Server {
         .settings
         .push(("event-scheduler".to_owned(), "OFF".to_owned()));
     Server::start(&options).expect("a server")
+}
+
+fn with_fixture(server: &Server, name: &str, script: &str) {
+    server.create_database(name).expect("a database");
+    server.sql(name, script).expect("the fixture");
 }
 
 fn connection(server: &Server) -> Connection {
@@ -90,26 +94,7 @@ impl Backup {
     fn streams(&self) -> Vec<(Stream, Vec<u8>)> {
         let recorded = self.sink.recorded().into_iter();
         recorded
-            .map(|one| {
-                let content = one.content.expect("has content");
-                let entry = one.entry;
-                let stream = Stream {
-                    kind: entry.kind,
-                    path: entry.path,
-                    mode: entry.mode,
-                    uid: entry.uid,
-                    gid: entry.gid,
-                    user: None,
-                    group: None,
-                    mtime: entry.mtime,
-                    xattrs: entry.xattrs,
-                    target: None,
-                    size: Some(content.len() as u64),
-                    sha256: Some(Digest::of(&content)),
-                    content: Some(Content::Packed),
-                };
-                (stream, content)
-            })
+            .map(|one| (one.stream(), one.content.expect("has content")))
             .collect()
     }
 

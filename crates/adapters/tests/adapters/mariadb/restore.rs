@@ -8,7 +8,7 @@ use strongroom_core::source::server::{DatabaseServer as _, LoadOptions, WantedDa
 use strongroom_core::source::{RestoredAsset, Restorer as _};
 use strongroom_testkit::fixtures;
 
-use super::{capture, connection, dump, names, server, settings};
+use super::{capture, connection, dump, names, server, settings, with_fixture};
 
 fn all() -> LoadOptions {
     LoadOptions::default()
@@ -23,8 +23,7 @@ fn databases_go_round() {
         ("akamu", fixtures::mariadb_akamu(fixtures::FEW)),
         ("certctl", fixtures::mariadb_certctl(fixtures::FEW)),
     ] {
-        server.create_database(name).expect("creates");
-        server.sql(name, &script).expect("fills");
+        with_fixture(&server, name, &script);
     }
     let mut settings = settings(&server, &["shapes", "akamu", "certctl"]);
     settings.jobs = 3;
@@ -62,8 +61,7 @@ fn databases_go_round() {
 #[test]
 fn a_restore_onto_another_server_creates_what_is_missing() {
     let (one, two) = (server(), server());
-    one.create_database("shapes").expect("creates");
-    one.sql("shapes", fixtures::MARIADB_SHAPES).expect("fills");
+    with_fixture(&one, "shapes", fixtures::MARIADB_SHAPES);
     let backup = capture(&settings(&one, &["shapes"])).complete();
     let port = MariadbServer::new(connection(&two));
     let options = all();
@@ -131,10 +129,7 @@ fn a_restore_onto_another_server_creates_what_is_missing() {
 #[test]
 fn single_tables_are_loaded_alone() {
     let server = server();
-    server.create_database("akamu").expect("creates");
-    server
-        .sql("akamu", &fixtures::mariadb_akamu(100))
-        .expect("fills");
+    with_fixture(&server, "akamu", &fixtures::mariadb_akamu(100));
     let backup = capture(&settings(&server, &["akamu"])).complete();
     let port = MariadbServer::new(connection(&server));
     let options = LoadOptions {
@@ -174,10 +169,7 @@ fn single_tables_are_loaded_alone() {
 #[test]
 fn dumps_in_a_directory_are_proved() {
     let server = server();
-    server.create_database("akamu").expect("creates");
-    server
-        .sql("akamu", &fixtures::mariadb_akamu(100))
-        .expect("fills");
+    with_fixture(&server, "akamu", &fixtures::mariadb_akamu(100));
     let backup = capture(&settings(&server, &["akamu"])).complete();
     let directory = tempfile::tempdir().expect("a directory");
     let prove = |change: &dyn Fn(Vec<u8>) -> Vec<u8>| {

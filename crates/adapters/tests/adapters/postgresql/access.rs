@@ -11,11 +11,12 @@ use std::path::Path;
 use strongroom_adapters::source::postgresql::PostgresqlSource;
 use strongroom_adapters::throwaway::postgresql::Cluster;
 use strongroom_adapters::throwaway::{Listen, Options};
+use strongroom_core::error_chain;
 use strongroom_core::source::{Class, Source as _};
 use strongroom_testkit::recording_sink::RecordingSink;
 use zeroize::Zeroizing;
 
-use super::{captured, chain, cluster, connection, facts, streams};
+use super::{captured, cluster, connection, facts, streams};
 
 const PASSWORD: &str = "planted 'pass\\word\" $HOME";
 
@@ -83,12 +84,15 @@ fn passwords_arrive_and_are_never_shown() {
 
     file(&password_file, "planted-wrong\n", 0o600);
     let error = captured(&connection, &RecordingSink::new()).expect_err("is refused");
-    let said = chain(&error);
+    let said = error_chain(&error);
     assert!(said.contains("password authentication failed"), "{said}");
     assert!(!said.contains("planted"), "{said}");
     connection.password_file = None;
     let error = captured(&connection, &RecordingSink::new()).expect_err("nobody is asked");
-    assert!(chain(&error).contains("no password supplied"), "{error:?}");
+    assert!(
+        error_chain(&error).contains("no password supplied"),
+        "{error:?}"
+    );
 }
 
 #[test]
@@ -134,12 +138,15 @@ fn a_client_that_is_too_old_is_told() {
     );
     connection.programs = Some(directory.path().to_owned());
     let error = captured(&connection, &RecordingSink::new()).expect_err("is refused");
-    let said = chain(&error);
+    let said = error_chain(&error);
     assert!(
         said.contains("PostgreSQL 15") && said.contains("pg_dump 12"),
         "{said}"
     );
     connection.programs = Some("/nonexistent".into());
     let error = captured(&connection, &RecordingSink::new()).expect_err("is refused");
-    assert!(chain(&error).contains("cannot be started"), "{error:?}");
+    assert!(
+        error_chain(&error).contains("cannot be started"),
+        "{error:?}"
+    );
 }

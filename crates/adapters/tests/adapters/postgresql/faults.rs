@@ -84,18 +84,25 @@ fn a_locked_table_is_named_with_its_holder_and_a_truncated_one_makes_a_new_cut()
 
     // The snapshot is taken while the lock is held; what follows it empties the table without a trace in the rows.
     connection.settings.lock_timeout = 60;
-    let sink = RecordingSink::new();
-    let capture = std::thread::scope(|scope| {
-        let capture = scope.spawn(|| captured(&connection, &sink));
-        wait_for(
-            &cluster,
-            "EXISTS (SELECT FROM pg_locks WHERE relation = 'small'::regclass AND NOT granted)",
-        );
-        other.say("TRUNCATE small; INSERT INTO small VALUES (7), (8); COMMIT;");
-        capture.join().expect("no panic")
-    });
-    let capture = capture.expect("is captured");
-    assert_eq!(capture.problems, Vec::<String>::new());
+    let release = |other: &mut Other, script: &str| {
+        let sink = RecordingSink::new();
+        let capture = std::thread::scope(|scope| {
+            let capture = scope.spawn(|| captured(&connection, &sink));
+            wait_for(
+                &cluster,
+                "EXISTS (SELECT FROM pg_locks WHERE relation = 'small'::regclass AND NOT granted)",
+            );
+            other.say(script);
+            capture.join().expect("no panic")
+        });
+        let capture = capture.expect("is captured");
+        assert_eq!(capture.problems, Vec::<String>::new());
+        (capture, sink)
+    };
+    let (_, sink) = release(
+        &mut other,
+        "TRUNCATE small; INSERT INTO small VALUES (7), (8); COMMIT;",
+    );
     assert_eq!(
         sink.content("/postgres/data/public.small.copy").as_deref(),
         Some(&b"7\n8\n\\.\n\n\n"[..])
@@ -105,18 +112,7 @@ fn a_locked_table_is_named_with_its_holder_and_a_truncated_one_makes_a_new_cut()
         &cluster,
         "EXISTS (SELECT FROM pg_locks WHERE relation = 'small'::regclass AND granted)",
     );
-    let sink = RecordingSink::new();
-    let capture = std::thread::scope(|scope| {
-        let capture = scope.spawn(|| captured(&connection, &sink));
-        wait_for(
-            &cluster,
-            "EXISTS (SELECT FROM pg_locks WHERE relation = 'small'::regclass AND NOT granted)",
-        );
-        other.say("DROP TABLE small; COMMIT;");
-        capture.join().expect("no panic")
-    });
-    let capture = capture.expect("is captured");
-    assert_eq!(capture.problems, Vec::<String>::new());
+    let (capture, _) = release(&mut other, "DROP TABLE small; COMMIT;");
     let tables = &facts(&capture).databases["postgres"].tables;
     assert!(!tables.contains_key("public.small"));
     other.end();

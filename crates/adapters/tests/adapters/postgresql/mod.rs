@@ -53,15 +53,3 @@ fn streams(sink: &RecordingSink) -> BTreeMap<String, Vec<u8>> {
         })
         .collect()
 }
-
-/// An error with all its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
-}

@@ -56,7 +56,7 @@ fn pg_restore_lists_prints_and_loads_an_archive_in_a_directory() {
         let client = connection(&cluster, "postgres").client(cluster.programs());
         let run = |arguments: &[&str]| {
             let output = client.output("pg_restore", arguments);
-            let output = output.unwrap_or_else(|error| panic!("{name}: {}", words(&error)));
+            let output = output.unwrap_or_else(|error| panic!("{name}: {}", error_chain(&error)));
             String::from_utf8_lossy(&output).into_owned()
         };
         let list = run(&["--list", path]);

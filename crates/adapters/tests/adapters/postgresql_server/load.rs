@@ -2,6 +2,12 @@
 
 use super::*;
 
+#[track_caller]
+fn assert_no_job(cluster: &Cluster) {
+    let count = cluster.psql("new", "SELECT count(*) FROM jobs");
+    assert_eq!(count.expect("a count"), "0\n");
+}
+
 #[test]
 fn each_test_database_comes_back_under_another_name() {
     let cluster = cluster();
@@ -14,16 +20,12 @@ fn each_test_database_comes_back_under_another_name() {
         with_fixture(&cluster, name, &script);
         let captured = capture(&cluster, name);
         let new = format!("strongroom-2026-1-{name}-new");
-        let notes = captured.load_well(&server, &new);
+        let notes = captured.load_well(&server, &new, &LoadOptions::default());
         assert!(notes.is_empty(), "{name}: {notes:?}");
-        let proof = captured.prove(&server, &new, &LoadOptions::default());
-        assert!(proof.failures.is_empty(), "{name}: {:?}", proof.failures);
-        assert!(!proof.shown.is_empty(), "{name}");
+        captured.prove_well(&server, &new, &LoadOptions::default());
         assert_same(&cluster, name, &new);
         // Again: what is there is dropped first.
-        captured.load_well(&server, &new);
-        let proof = captured.prove(&server, &new, &LoadOptions::default());
-        assert!(proof.failures.is_empty(), "{name}: {:?}", proof.failures);
+        captured.comes_back(&server, &new, &LoadOptions::default());
         assert!(server.has(name).expect("an answer"));
     }
 }
@@ -38,9 +40,7 @@ fn text_that_is_not_utf_8_comes_back() {
         .psql("old_ca", fixtures::POSTGRESQL_LATIN1)
         .expect("the fixture");
     let (server, captured) = (server(&cluster), capture(&cluster, "old_ca"));
-    captured.load_well(&server, "new");
-    let proof = captured.prove(&server, "new", &LoadOptions::default());
-    assert!(proof.failures.is_empty(), "{:?}", proof.failures);
+    captured.comes_back(&server, "new", &LoadOptions::default());
     assert_same(&cluster, "old_ca", "new");
 }
 
@@ -64,10 +64,9 @@ fn roles_that_are_missing_are_made_without_passwords() {
         "{:?}",
         seen.warnings
     );
-    let notes = captured.load_well(&server, "certctl");
+    let notes = captured.load_well(&server, "certctl", &LoadOptions::default());
     assert!(notes[0].contains("certctl_app"), "{notes:?}");
-    let proof = captured.prove(&server, "certctl", &options);
-    assert!(proof.failures.is_empty(), "{:?}", proof.failures);
+    captured.prove_well(&server, "certctl", &options);
     let roles = "SELECT rolname, rolcanlogin, rolconnlimit, rolpassword IS NULL FROM pg_authid \
         WHERE rolname LIKE 'certctl%' ORDER BY 1";
     assert_eq!(
@@ -93,11 +92,7 @@ fn other_roles_take_the_place_of_those_of_the_backup() {
             .into(),
         ..LoadOptions::default()
     };
-    captured
-        .load(&server, "new", &options, &|_, _| Ok(()))
-        .unwrap_or_else(|error| panic!("{}", words(&error)));
-    let proof = captured.prove(&server, "new", &options);
-    assert!(proof.failures.is_empty(), "{:?}", proof.failures);
+    captured.comes_back(&server, "new", &options);
     let text = dump(&cluster, "new");
     for line in text.lines().filter(|line| {
         ["GRANT ", "REVOKE ", "ALTER "]
@@ -129,11 +124,8 @@ fn content_that_fails_at_its_end_leaves_no_row() {
     let error = captured
         .load(&server, "new", &LoadOptions::default(), &spoiled)
         .expect_err("the content fails");
-    assert!(words(&error).contains("other content"), "{error}");
-    let count = cluster
-        .psql("new", "SELECT count(*) FROM jobs")
-        .expect("a count");
-    assert_eq!(count, "0\n");
+    assert!(error_chain(&error).contains("other content"), "{error}");
+    assert_no_job(&cluster);
     for (more, said) in [
         (&b"1\n"[..], "missing data"),
         (b"\\.\nDROP TABLE jobs;\n", "comes a command"),
@@ -148,13 +140,14 @@ fn content_that_fails_at_its_end_leaves_no_row() {
         let error = captured
             .load(&server, "new", &LoadOptions::default(), &spoiled)
             .expect_err("the content is wrong");
-        assert!(words(&error).contains(said), "{}", words(&error));
-        let count = cluster
-            .psql("new", "SELECT count(*) FROM jobs")
-            .expect("a count");
-        assert_eq!(count, "0\n");
+        assert!(
+            error_chain(&error).contains(said),
+            "{}",
+            error_chain(&error)
+        );
+        assert_no_job(&cluster);
     }
-    captured.load_well(&server, "new");
+    captured.load_well(&server, "new", &LoadOptions::default());
 }
 
 #[test]
@@ -169,7 +162,7 @@ fn rows_that_are_missing_or_double_are_found_out() {
         .expect_err("a row is missing");
     assert!(error.to_string().contains("rows were captured"), "{error}");
     captured.facts["databases"]["certctl"]["tables"]["public.jobs"]["rows"] = rows.into();
-    captured.load_well(&server, "new");
+    captured.load_well(&server, "new", &LoadOptions::default());
     let script = "UPDATE jobs SET status = status || 'x' WHERE id = (SELECT min(id) FROM jobs); \
         DELETE FROM session_signing_keys; SELECT setval('certificate_versions_id_seq', 7); \
         ALTER DATABASE new SET work_mem = '5MB'; GRANT ALL ON DATABASE new TO certctl_app";
@@ -202,11 +195,7 @@ fn single_tables_come_without_what_needs_others() {
         .into(),
         ..LoadOptions::default()
     };
-    captured
-        .load(&server, "scratch", &options, &|_, _| Ok(()))
-        .unwrap_or_else(|error| panic!("{}", words(&error)));
-    let proof = captured.prove(&server, "scratch", &options);
-    assert!(proof.failures.is_empty(), "{:?}", proof.failures);
+    captured.comes_back(&server, "scratch", &options);
     let script = "SELECT (SELECT count(*) FROM certificate_revocations) > 0, (SELECT count(*) FROM issuers), \
         (SELECT count(*) FROM pg_constraint WHERE contype = 'f'), (SELECT count(*) FROM pg_constraint WHERE contype = 'p') > 0";
     assert_eq!(
@@ -234,9 +223,7 @@ fn a_server_that_dies_while_loading_costs_a_load() {
         .expect("a cluster")
         .restart()
         .expect("a restart");
-    captured.load_well(&server, "new");
-    let proof = captured.prove(&server, "new", &LoadOptions::default());
-    assert!(proof.failures.is_empty(), "{:?}", proof.failures);
+    captured.comes_back(&server, "new", &LoadOptions::default());
 }
 
 #[test]
@@ -256,12 +243,13 @@ fn a_connection_that_is_lost_in_a_table_costs_a_load() {
     let error = captured
         .load(&server, "new", &LoadOptions::default(), &cut)
         .expect_err("the connection is lost");
-    assert!(words(&error).contains("psql failed"), "{}", words(&error));
-    let count = cluster
-        .psql("new", "SELECT count(*) FROM jobs")
-        .expect("a count");
-    assert_eq!(count, "0\n");
-    captured.load_well(&server, "new");
+    assert!(
+        error_chain(&error).contains("psql failed"),
+        "{}",
+        error_chain(&error)
+    );
+    assert_no_job(&cluster);
+    captured.load_well(&server, "new", &LoadOptions::default());
 }
 
 #[test]
@@ -271,9 +259,7 @@ fn programs_that_run_elsewhere_get_all_by_their_input() {
     let mut connection = connection(&cluster, "postgres");
     connection.settings.via = vec!["env".to_owned()];
     let server = PostgresqlServer::new(connection);
-    captured.load_well(&server, "new");
-    let proof = captured.prove(&server, "new", &LoadOptions::default());
-    assert!(proof.failures.is_empty(), "{:?}", proof.failures);
+    captured.comes_back(&server, "new", &LoadOptions::default());
     assert_same(&cluster, "certctl", "new");
 }
 
@@ -310,11 +296,7 @@ fn an_ordinary_role_restores_what_it_may() {
     let server = as_role("keeper");
     let seen = server.observe(&[wanted]).expect("a look");
     assert!(seen.refusals.is_empty(), "{:?}", seen.refusals);
-    captured
-        .load(&server, "certctl", &options, &|_, _| Ok(()))
-        .unwrap_or_else(|error| panic!("{}", words(&error)));
-    let proof = captured.prove(&server, "certctl", &options);
-    assert!(proof.failures.is_empty(), "{:?}", proof.failures);
+    captured.comes_back(&server, "certctl", &options);
     server.drop_database("certctl").expect("dropped");
 }
 

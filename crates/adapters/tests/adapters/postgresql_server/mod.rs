@@ -15,11 +15,12 @@ use strongroom_adapters::source::postgresql::{
 };
 use strongroom_adapters::throwaway::{Options, postgresql::Cluster};
 use strongroom_core::cancel::Cancel;
+use strongroom_core::error_chain;
 use strongroom_core::format::manifest::Stream;
 use strongroom_core::source::server::{
     DatabaseServer as _, LoadJob, LoadOptions, LoadedDatabase, SwapNames, WantedDatabase,
 };
-use strongroom_core::source::{CaptureError, Entry, Proof, Source as _};
+use strongroom_core::source::{CaptureError, Proof, Source as _};
 use strongroom_testkit::fixtures;
 use strongroom_testkit::recording_sink::RecordingSink;
 
@@ -74,27 +75,9 @@ fn capture(cluster: &Cluster, name: &str) -> Captured {
     Captured {
         name: name.to_owned(),
         streams: recorded
-            .map(|one| (stream(&one.entry), one.content.unwrap_or_default()))
+            .map(|one| (one.stream(), one.content.unwrap_or_default()))
             .collect(),
         facts: captured.facts,
-    }
-}
-
-fn stream(entry: &Entry) -> Stream {
-    Stream {
-        kind: entry.kind,
-        path: entry.path.clone(),
-        mode: entry.mode,
-        uid: entry.uid,
-        gid: entry.gid,
-        user: None,
-        group: None,
-        mtime: entry.mtime,
-        xattrs: entry.xattrs.clone(),
-        target: None,
-        size: None,
-        sha256: None,
-        content: None,
     }
 }
 
@@ -180,24 +163,36 @@ impl Captured {
         load.finish()
     }
 
-    fn load_well(&self, server: &PostgresqlServer, name: &str) -> Vec<String> {
-        let loaded = self.load(server, name, &LoadOptions::default(), &|_, _| Ok(()));
-        loaded.unwrap_or_else(|error| panic!("{}", words(&error)))
+    fn load_well(
+        &self,
+        server: &PostgresqlServer,
+        name: &str,
+        options: &LoadOptions,
+    ) -> Vec<String> {
+        let loaded = self.load(server, name, options, &|_, _| Ok(()));
+        loaded.unwrap_or_else(|error| panic!("{}", error_chain(&error)))
+    }
+
+    /// Loads a database and proves it.
+    #[track_caller]
+    fn comes_back(&self, server: &PostgresqlServer, name: &str, options: &LoadOptions) {
+        self.load_well(server, name, options);
+        self.prove_well(server, name, options);
+    }
+
+    /// Proves a database in which nothing is other than it was captured.
+    #[track_caller]
+    fn prove_well(&self, server: &PostgresqlServer, name: &str, options: &LoadOptions) {
+        let proof = self.prove(server, name, options);
+        assert!(proof.failures.is_empty(), "{name}: {:?}", proof.failures);
+        assert!(!proof.shown.is_empty(), "{name}");
     }
 
     fn prove(&self, server: &PostgresqlServer, name: &str, options: &LoadOptions) -> Proof {
         let cancel = Cancel::default();
         server
             .prove(name, &self.database(options, &cancel))
-            .unwrap_or_else(|error| panic!("{}", words(&error)))
-    }
-}
-
-/// An error with its causes.
-fn words(error: &dyn std::error::Error) -> String {
-    match error.source() {
-        Some(source) => format!("{error}: {}", words(source)),
-        None => error.to_string(),
+            .unwrap_or_else(|error| panic!("{}", error_chain(&error)))
     }
 }
 

@@ -1,5 +1,6 @@
 //! What an operator reads when a bucket says no, or nothing.
 
+use std::path::Path;
 use std::time::Duration;
 
 use strongroom_adapters::storage::{Place, StorageSettings, open_storage};
@@ -92,6 +93,22 @@ fn refusals_say_what_to_do() {
         .expect("documents keep the usual class");
 }
 
+/// A bucket of a server, with the credentials of its root written to a directory.
+fn as_root(server: &Minio, url: &str, directory: &Path) -> StorageSettings {
+    let mut place = S3Settings::from_url(url).expect("a URL");
+    place.endpoint = Some(server.endpoint());
+    place.path_style = true;
+    StorageSettings {
+        place: Place::S3(place),
+        credentials: strongroom_adapters::storage::Credentials {
+            file: Some(Minio::root().write(directory)),
+            ..Default::default()
+        },
+        limits: strongroom_adapters::storage::TransferLimits::default(),
+        as_of: None,
+    }
+}
+
 #[test]
 fn the_right_region_is_told() {
     let options = Options {
@@ -103,18 +120,7 @@ fn the_right_region_is_told() {
     };
     server.make_bucket("regional", Kind::Plain);
     let directory = tempfile::tempdir().expect("a temporary directory");
-    let mut place = S3Settings::from_url("s3://regional/x").expect("a URL");
-    place.endpoint = Some(server.endpoint());
-    place.path_style = true;
-    let settings = StorageSettings {
-        place: Place::S3(place),
-        credentials: strongroom_adapters::storage::Credentials {
-            file: Some(Minio::root().write(directory.path())),
-            ..Default::default()
-        },
-        limits: strongroom_adapters::storage::TransferLimits::default(),
-        as_of: None,
-    };
+    let settings = as_root(&server, "s3://regional/x", directory.path());
     all_say(
         &settings,
         "in the region \"eu-central-1\"",
@@ -146,18 +152,7 @@ fn a_certificate_must_be_trusted() {
         return;
     };
     server.make_bucket("over-tls", Kind::Plain);
-    let mut place = S3Settings::from_url("s3://over-tls/x").expect("a URL");
-    place.endpoint = Some(server.endpoint());
-    place.path_style = true;
-    let settings = StorageSettings {
-        place: Place::S3(place),
-        credentials: strongroom_adapters::storage::Credentials {
-            file: Some(Minio::root().write(directory.path())),
-            ..Default::default()
-        },
-        limits: strongroom_adapters::storage::TransferLimits::default(),
-        as_of: None,
-    };
+    let settings = as_root(&server, "s3://over-tls/x", directory.path());
     all_say(&settings, "its certificate is not trusted", "ca_file");
     let trusting = with(&settings, |place| place.ca_file = Some(ca_file));
     open(&trusting)

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
+use super::own_share;
 use crate::cli::PlainIdentityOptions;
-use crate::custody::{give, read_file, typed};
+use crate::custody::give;
 use crate::failure::{Exit, Failure};
 use crate::session::Surroundings;
 
@@ -27,20 +28,7 @@ pub(crate) struct CombineArgs {
 }
 
 pub(crate) fn run(args: &CombineArgs, around: &Surroundings) -> Result<Exit, Failure> {
-    let text = match &args.share {
-        Some(path) => {
-            let identities = around
-                .custodian_identities(&args.identity)
-                .map_err(|failure| {
-                    failure.context(format_args!(
-                        "{}: this share was not opened",
-                        path.display()
-                    ))
-                })?;
-            read_file(path, &identities)?
-        }
-        None => typed("your share")?,
-    };
+    let text = own_share(args.share.as_deref(), &args.identity, around)?;
     let said = give(&args.socket, args.listener, &text)?;
     around.report.answer(&said);
     around.report.document(json!({

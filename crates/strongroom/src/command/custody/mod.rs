@@ -8,10 +8,15 @@ mod revoke;
 mod rotate;
 mod show;
 
+use std::path::Path;
+
 use clap::{Args, Subcommand};
+use strongroom_core::custody::ShareText;
 
 pub(crate) use show::last_rehearsal;
 
+use crate::cli::PlainIdentityOptions;
+use crate::custody::{read_file, typed};
 use crate::failure::{Exit, Failure};
 use crate::session::Surroundings;
 
@@ -59,6 +64,24 @@ fn session_if_any(around: &Surroundings) -> Result<Option<crate::session::Sessio
         return Ok(None);
     }
     around.session().map(Some)
+}
+
+/// The share of whoever runs the command: from a file, which may be sealed, or else from the terminal.
+fn own_share(
+    file: Option<&Path>,
+    identity: &PlainIdentityOptions,
+    around: &Surroundings,
+) -> Result<ShareText, Failure> {
+    let Some(path) = file else {
+        return typed("your share");
+    };
+    let identities = around.custodian_identities(identity).map_err(|failure| {
+        failure.context(format_args!(
+            "{}: this share was not opened",
+            path.display()
+        ))
+    })?;
+    read_file(path, &identities)
 }
 
 /// Nobody knows a set of this name here.

@@ -7,10 +7,10 @@ use serde_json::json;
 use strongroom_core::clock::{Clock as _, whole_seconds};
 use strongroom_core::custody::{Quorum, Rehearsal, Statement as _};
 
-use super::session_if_any;
+use super::{own_share, session_if_any};
 use crate::cli::PlainIdentityOptions;
 use crate::command::backup::TOOL;
-use crate::custody::{Records, read_file, read_record, typed};
+use crate::custody::{Records, read_record};
 use crate::failure::{Exit, Failure};
 use crate::session::Surroundings;
 use crate::sheet::write_new;
@@ -52,20 +52,7 @@ pub(crate) fn run(args: &RehearseArgs, around: &Surroundings) -> Result<Exit, Fa
                 .hint("Name it: --record FILE. `custody create` left it beside the shares."),
         );
     }
-    let mut text = match &args.share {
-        Some(path) => {
-            let identities = around
-                .custodian_identities(&args.identity)
-                .map_err(|failure| {
-                    failure.context(format_args!(
-                        "{}: this share was not opened",
-                        path.display()
-                    ))
-                })?;
-            read_file(path, &identities)?
-        }
-        None => typed("your share")?,
-    };
+    let mut text = own_share(args.share.as_deref(), &args.identity, around)?;
     if let Some(name) = &args.custodian {
         text.custodian = Some(name.clone());
     }

@@ -7,7 +7,6 @@ mod gcs;
 mod object_stores;
 mod s3;
 mod sftp;
-mod units;
 
 use std::path::Path;
 use std::time::Duration;
@@ -17,7 +16,7 @@ use toml::Spanned;
 
 use super::location::{UrlError, directory_from_url, resolve};
 use super::section::Section;
-use units::{bytes, days};
+use super::units::bytes;
 
 /// The most requests that may be configured to run at the same time.
 const CONNECTIONS_MAX: i64 = 64;

@@ -6,10 +6,14 @@ use toml::Spanned;
 
 use super::super::location::resolve;
 use super::super::section::Section;
-use super::{Surrounding, days};
+use super::super::units::days;
+use super::Surrounding;
 
 /// Classes whose objects must be restored before they can be read.
 const ARCHIVES: [&str; 2] = ["GLACIER", "DEEP_ARCHIVE"];
+
+/// The longest lock: nearly a century.
+const LOCK_DAYS_MAX: u32 = 36_500;
 
 pub(super) fn read(
     section: &Section<'_, '_>,
@@ -141,7 +145,7 @@ fn encryption(section: &Section<'_, '_>) -> Option<Encryption> {
 
 fn lock(section: &Section<'_, '_>, epoch_days: u32) -> Option<Lock> {
     let immutable = section.value("immutable").map(Spanned::span);
-    let days = days(section, "immutable");
+    let days = days(section, "immutable", LOCK_DAYS_MAX);
     let mode = section.string("immutable_mode");
     if let (Some(mode), None) = (&mode, immutable) {
         section.report(

@@ -1,6 +1,6 @@
 //! Shares that are none, and ceremonies that must not be.
 
-use super::Ceremony;
+use super::{Ceremony, line_of};
 use crate::fixture::{Host, write};
 
 #[test]
@@ -9,10 +9,7 @@ fn damaged_shares_are_named_and_nothing_of_them_is_shown() {
     let host = &ceremony.host;
     host.backup();
     let good = std::fs::read_to_string(ceremony.share("operations")).expect("reads");
-    let line = good
-        .lines()
-        .find(|line| line.starts_with("SRSHARE1"))
-        .expect("a share");
+    let line = line_of(&good);
     let turned = if line.ends_with('Q') { "P" } else { "Q" };
     let cases = [
         (

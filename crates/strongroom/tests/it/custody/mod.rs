@@ -65,8 +65,7 @@ impl Ceremony {
     pub(super) fn learn(&self, directory: &str, set: &str) {
         for name in SEALED.iter().chain(&PAPER) {
             let text = std::fs::read_to_string(self.plain(directory, set, name)).expect("reads");
-            let line = text.lines().find(|line| line.starts_with("SRSHARE1"));
-            self.host.learn_secret(line.expect("a share"));
+            self.host.learn_secret(line_of(&text));
         }
     }
 
@@ -101,21 +100,25 @@ impl Ceremony {
 
     #[track_caller]
     pub(super) fn key_is_back(&self, out: &str) {
-        let ca = self.host.ca();
-        let below = ca.strip_prefix("/").expect("absolute");
-        let restored = self
-            .host
-            .path(out)
-            .join("ca-key")
-            .join(below)
-            .join("private/ca.key.pem");
-        let restored = std::fs::read(&restored)
-            .unwrap_or_else(|error| panic!("{}: {error}", restored.display()));
-        assert_eq!(
-            restored,
-            std::fs::read(ca.join("private/ca.key.pem")).expect("reads")
-        );
+        key_is_back(&self.host, out);
     }
+}
+
+/// The CA key in this directory is the one that the CA has.
+#[track_caller]
+fn key_is_back(host: &Host, out: &str) {
+    let key = host.ca().join("private/ca.key.pem");
+    let below = key.strip_prefix("/").expect("absolute");
+    let restored = host.path(out).join("ca-key").join(below);
+    let restored =
+        std::fs::read(&restored).unwrap_or_else(|error| panic!("{}: {error}", restored.display()));
+    assert_eq!(restored, std::fs::read(&key).expect("reads"));
+}
+
+/// The share itself, among what else its file says.
+fn line_of(share: &str) -> &str {
+    let line = share.lines().find(|line| line.starts_with("SRSHARE1"));
+    line.expect("a share")
 }
 
 /// Deals three of five, and gives the recipient.

@@ -6,6 +6,7 @@ use std::process::Command;
 
 use strongroom_testkit::servers::plugin::{Plugin, with_first};
 
+use super::line_of;
 use super::restore::Waiting;
 use crate::fixture::{Host, Outcome, must, write};
 
@@ -27,17 +28,24 @@ sys.stdout.write("-> done\n\n")
 /// Ends at once.
 const ENDS: &str = "#!/bin/sh\nexit 1\n";
 
-const SAYS: &str = "the device was not touched";
+/// The plugins that give nothing, and what is said then.
+const BROKEN: [(&str, &str); 2] = [
+    ("refuses", "the device was not touched"),
+    ("ends", "unexpectedly died"),
+];
 
 /// Two of three: a custodian with a plugin, one with an identity, one with paper.
 struct Ceremony {
     host: Host,
+    plugin: Plugin,
     /// The PATH with the plugin.
     path: OsString,
 }
 
 impl Ceremony {
-    fn new(plugin: &Plugin) -> Self {
+    /// None, and said so, where the plugin cannot be built.
+    fn new(test: &str) -> Option<Self> {
+        let plugin = Plugin::build(&format!("custody::plugin::{test}"))?;
         let host = Host::new();
         let recipient = plugin.identity(&host.path("id/officer"));
         assert!(recipient.starts_with("age1pq1"), "{recipient}");
@@ -54,7 +62,7 @@ impl Ceremony {
         }
         std::fs::create_dir(host.path("nothing")).expect("creates");
         let path = plugin.path();
-        Self { host, path }
+        Some(Self { host, plugin, path })
     }
 
     /// Runs the program where this is the PATH.
@@ -118,8 +126,7 @@ impl Ceremony {
             age.args(["-d", "-i", &identity, &self.share(name)]);
             let opened = age.env("PATH", &self.path).output().expect("age starts");
             let text = String::from_utf8(opened.stdout).expect("text");
-            let line = text.lines().find(|line| line.starts_with("SRSHARE1"));
-            host.learn_secret(line.expect("a share"));
+            host.learn_secret(line_of(&text));
         }
     }
 
@@ -139,22 +146,16 @@ impl Ceremony {
 
     #[track_caller]
     fn key_is_back(&self, out: &str) {
-        let key = self.host.ca().join("private/ca.key.pem");
-        let below = key.strip_prefix("/").expect("absolute");
-        let restored = self.host.path(out).join("ca-key").join(below);
-        let restored = std::fs::read(&restored)
-            .unwrap_or_else(|error| panic!("{}: {error}", restored.display()));
-        assert_eq!(restored, std::fs::read(&key).expect("reads"));
+        super::key_is_back(&self.host, out);
     }
 }
 
 #[test]
 fn a_share_behind_a_plugin_is_rehearsed_and_opens_with_a_quorum() {
-    let test = "custody::plugin::a_share_behind_a_plugin_is_rehearsed_and_opens_with_a_quorum";
-    let Some(plugin) = Plugin::build(test) else {
+    let test = "a_share_behind_a_plugin_is_rehearsed_and_opens_with_a_quorum";
+    let Some(ceremony) = Ceremony::new(test) else {
         return;
     };
-    let ceremony = Ceremony::new(&plugin);
     let host = &ceremony.host;
     ceremony.hold();
     // On the custodian's machine: the plugin is there, a configuration is not.
@@ -204,7 +205,7 @@ fn a_share_behind_a_plugin_is_rehearsed_and_opens_with_a_quorum() {
         .says("1 of 2 shares are there: the share of officer");
     // Another identity of the same plugin.
     must("mv", &[&identity, &host.text("id/lost")]);
-    plugin.identity(&host.path("id/officer"));
+    ceremony.plugin.identity(&host.path("id/officer"));
     ceremony
         .restore(&ceremony.path, "strange", &["officer", "operations"])
         .exits(4)
@@ -214,11 +215,10 @@ fn a_share_behind_a_plugin_is_rehearsed_and_opens_with_a_quorum() {
 
 #[test]
 fn a_ceremony_whose_plugin_is_missing_or_refuses_makes_nothing() {
-    let test = "custody::plugin::a_ceremony_whose_plugin_is_missing_or_refuses_makes_nothing";
-    let Some(plugin) = Plugin::build(test) else {
+    let test = "a_ceremony_whose_plugin_is_missing_or_refuses_makes_nothing";
+    let Some(ceremony) = Ceremony::new(test) else {
         return;
     };
-    let ceremony = Ceremony::new(&plugin);
     let host = &ceremony.host;
     ceremony
         .create(&ceremony.nothing())
@@ -226,7 +226,7 @@ fn a_ceremony_whose_plugin_is_missing_or_refuses_makes_nothing() {
         .says("custodian officer: the program age-plugin-pq that seals to this recipient was not found")
         .says("Install the plugin on this machine");
     assert!(!host.path("ceremony").exists());
-    for (name, says) in [("refuses", SAYS), ("ends", "unexpectedly died")] {
+    for (name, says) in BROKEN {
         ceremony
             .create(&ceremony.instead(name))
             .exits(1)
@@ -243,11 +243,10 @@ fn a_ceremony_whose_plugin_is_missing_or_refuses_makes_nothing() {
 
 #[test]
 fn a_plugin_that_is_missing_or_refuses_at_a_quorum_is_named_and_the_others_go_on() {
-    let test = "custody::plugin::a_plugin_that_is_missing_or_refuses_at_a_quorum_is_named_and_the_others_go_on";
-    let Some(plugin) = Plugin::build(test) else {
+    let test = "a_plugin_that_is_missing_or_refuses_at_a_quorum_is_named_and_the_others_go_on";
+    let Some(ceremony) = Ceremony::new(test) else {
         return;
     };
-    let ceremony = Ceremony::new(&plugin);
     let host = &ceremony.host;
     ceremony.hold();
     let both = ["officer", "operations"];
@@ -257,7 +256,7 @@ fn a_plugin_that_is_missing_or_refuses_at_a_quorum_is_named_and_the_others_go_on
         .says("the program age-plugin-pq that ")
         .says("id/officer needs was not found")
         .says("leave that identity out");
-    for (name, says) in [("refuses", SAYS), ("ends", "unexpectedly died")] {
+    for (name, says) in BROKEN {
         ceremony
             .restore(&ceremony.instead(name), "never", &both)
             .exits(4)
@@ -278,8 +277,7 @@ fn a_plugin_that_is_missing_or_refuses_at_a_quorum_is_named_and_the_others_go_on
         "--quorum-socket",
         &socket,
     ]);
-    let mut waiting = Waiting::start(waiting);
-    waiting.until("Waiting for shares");
+    let (mut waiting, _) = Waiting::start(waiting);
     let give = |path: &OsStr, name: &str| {
         let (share, identity) = (ceremony.share(name), host.text(&format!("id/{name}")));
         let arguments = [
@@ -294,7 +292,7 @@ fn a_plugin_that_is_missing_or_refuses_at_a_quorum_is_named_and_the_others_go_on
     give(&ceremony.instead("refuses"), "officer")
         .exits(12)
         .says("ca-keys.officer.share.age: this sealed share was not opened: 'age-plugin-pq'")
-        .says(SAYS)
+        .says("the device was not touched")
         .says("try again");
     give(&ceremony.instead("ends"), "officer")
         .exits(12)
@@ -340,11 +338,10 @@ fn a_plugin_that_is_missing_or_refuses_at_a_quorum_is_named_and_the_others_go_on
 
 #[test]
 fn a_plugin_that_refuses_to_open_a_backup_is_not_called_damage() {
-    let test = "custody::plugin::a_plugin_that_refuses_to_open_a_backup_is_not_called_damage";
-    let Some(plugin) = Plugin::build(test) else {
+    let test = "a_plugin_that_refuses_to_open_a_backup_is_not_called_damage";
+    let Some(ceremony) = Ceremony::new(test) else {
         return;
     };
-    let ceremony = Ceremony::new(&plugin);
     let host = &ceremony.host;
     host.configure_sealed_to("database", "officer", "");
     ceremony
@@ -355,7 +352,7 @@ fn a_plugin_that_refuses_to_open_a_backup_is_not_called_damage() {
     let restore = [
         "restore", "latest", "ca-key", "--to-dir", &out, "--apply", "-i", &identity,
     ];
-    for (name, says) in [("refuses", SAYS), ("ends", "unexpectedly died")] {
+    for (name, says) in BROKEN {
         let refused = ceremony.run(&ceremony.instead(name), &restore).exits(12);
         assert!(!refused.has("damaged"), "{}", refused.stderr);
         refused.says(says).says("try again");

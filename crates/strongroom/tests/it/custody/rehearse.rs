@@ -1,6 +1,6 @@
 //! Single shares are proved, also typed at a terminal.
 
-use super::{Ceremony, PAPER, SEALED};
+use super::{Ceremony, PAPER, SEALED, line_of};
 use crate::fixture::write;
 use crate::terminal::typed;
 
@@ -102,12 +102,7 @@ fn words_are_typed_and_a_wrong_one_is_told_at_once() {
     let operations = std::fs::read_to_string(ceremony.share("operations")).expect("reads");
     let mut all = lines(&notary);
     all.extend(lines(&notary));
-    all.extend(
-        operations
-            .lines()
-            .filter(|line| line.starts_with("SRSHARE1"))
-            .map(str::to_owned),
-    );
+    all.push(line_of(&operations).to_owned());
     all.extend(lines(&ceremony.words("bank-safe")));
     let out = host.text("typed-back");
     let (status, shown) = typed(

@@ -116,14 +116,17 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    pub(super) fn start(mut command: Command) -> Self {
+    /// Starts it, and gives what it says until it waits.
+    pub(super) fn start(mut command: Command) -> (Self, String) {
         let mut child = command
             .stderr(Stdio::piped())
             .stdout(Stdio::null())
             .spawn()
             .expect("starts");
         let lines = BufReader::new(child.stderr.take().expect("piped"));
-        Self { child, lines }
+        let mut waiting = Self { child, lines };
+        let said = waiting.until("Waiting for shares");
+        (waiting, said)
     }
 
     pub(super) fn until(&mut self, text: &str) -> String {
@@ -155,8 +158,7 @@ fn shares_come_from_several_processes_and_wrong_ones_do_not_end_the_wait() {
         "--quorum-socket",
         &socket,
     ]);
-    let mut waiting = Waiting::start(command);
-    let first = waiting.until("Waiting for shares");
+    let (mut waiting, first) = Waiting::start(command);
     assert!(
         first.contains("any 3 of security-officer, operations, deputy, bank-safe, notary"),
         "{first}"
@@ -230,8 +232,7 @@ fn an_interrupt_ends_the_wait_and_takes_the_socket_away() {
         "--quorum-socket",
         &socket,
     ]);
-    let mut waiting = Waiting::start(command);
-    waiting.until("Waiting for shares");
+    let (mut waiting, _) = Waiting::start(command);
     must("kill", &["-INT", &waiting.child.id().to_string()]);
     assert_eq!(waiting.child.wait().expect("ends").code(), Some(130));
     assert!(!host.path("quorum").exists() && !host.path("out").exists());

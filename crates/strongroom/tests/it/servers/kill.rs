@@ -1,41 +1,10 @@
 //! The program, the clients and the server are killed at moments drawn by lot.
 
-use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::host::{Kind, ServerHost};
 use crate::fixture::Random;
-
-/// The seed of all moments; the same unless `STRONGROOM_SEED` says otherwise.
-fn random() -> Random {
-    let seed = std::env::var("STRONGROOM_SEED")
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(20_261_121);
-    eprintln!("STRONGROOM_SEED={seed}");
-    Random(seed)
-}
-
-fn timed(run: impl FnOnce()) -> Duration {
-    let start = Instant::now();
-    run();
-    start.elapsed()
-}
-
-fn moment(usual: Duration, random: &mut Random) -> Duration {
-    let micros = u64::try_from(usual.as_micros()).expect("short");
-    Duration::from_micros(random.below(micros * 11 / 10))
-}
-
-fn start(place: &ServerHost, arguments: &[String]) -> Child {
-    place
-        .host
-        .command(arguments)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("starts")
-}
+use crate::lots::{random, start, timed, wait_within};
 
 fn owned(arguments: &[&str]) -> Vec<String> {
     arguments.iter().map(|text| (*text).to_owned()).collect()
@@ -83,8 +52,8 @@ fn disturbed(
     usual: Duration,
     random: &mut Random,
 ) -> bool {
-    let mut child = start(place, arguments);
-    std::thread::sleep(moment(usual, random));
+    let mut child = start(&place.host, arguments);
+    wait_within(usual, random);
     match victim {
         Victim::Program => child.kill().expect("kills"),
         Victim::Client => {
@@ -112,7 +81,7 @@ const VICTIMS: [Victim; 3] = [Victim::Program, Victim::Client, Victim::Server];
 
 fn backups(kind: Kind) {
     let mut place = ServerHost::new(kind, 500);
-    let mut random = random();
+    let mut random = random(20_261_121);
     let wanted = place.dumps_but_counters();
     let backup = owned(&["backup", "--quiet"]);
     let usual = timed(|| drop(place.host.backup()));
@@ -158,7 +127,7 @@ fn a_disturbed_backup_of_mariadb_leaves_nothing_in_the_way() {
 
 fn restores(kind: Kind) {
     let mut place = ServerHost::new(kind, 500);
-    let mut random = random();
+    let mut random = random(20_261_121);
     let wanted = place.dumps_but_counters();
     let label = place.host.backup();
     place.damage();

@@ -10,7 +10,8 @@ mod toc;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::session::{identifier, literal};
+use super::super::facts::Sequence;
+use super::super::session::{column_list, literal, qualified};
 use toc::{DATA, POST_DATA, PRE_DATA, Toc, TocEntry};
 
 /// Objects that every new database has, and that an ordinary role may not create or comment on: `kind` and `tag`.
@@ -91,6 +92,17 @@ pub struct SequenceData<'a> {
     pub value: i64,
     /// Whether that value was given out.
     pub is_called: bool,
+}
+
+impl<'a> From<&'a Sequence> for SequenceData<'a> {
+    fn from(sequence: &'a Sequence) -> Self {
+        Self {
+            schema: &sequence.schema,
+            name: &sequence.name,
+            value: sequence.last_value,
+            is_called: sequence.is_called,
+        }
+    }
 }
 
 /// What goes into an archive besides the schema.
@@ -257,11 +269,6 @@ pub fn set_sequence(sequence: &SequenceData<'_>) -> String {
     )
 }
 
-/// A name with that of its schema, as SQL wants it.
-pub fn qualified(schema: &str, name: &str) -> String {
-    format!("{}.{}", identifier(schema), identifier(name))
-}
-
 /// What does not belong to the part that rows need.
 const LEFT_BEFORE_ROWS: &[&str] = &["ACL", "DEFAULT ACL", "SCHEMA"];
 
@@ -272,13 +279,8 @@ const TABLES: &[&str] = &["TABLE", "FOREIGN TABLE"];
 const VIEWS: &[&str] = &["MATERIALIZED VIEW"];
 
 fn copy_statement(table: &TableData<'_>, encoding: &str) -> String {
-    let columns: Vec<String> = table.columns.iter().map(|name| identifier(name)).collect();
-    let columns = if columns.is_empty() {
-        String::new()
-    } else {
-        format!(" ({})", columns.join(", "))
-    };
     let name = qualified(table.schema, table.name);
+    let columns = column_list(table.columns);
     let encoding = literal(encoding);
     format!("COPY {name}{columns} FROM stdin WITH (ENCODING {encoding});\n")
 }

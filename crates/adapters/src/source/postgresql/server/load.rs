@@ -20,8 +20,8 @@ use super::super::conninfo::conninfo;
 use super::super::facts::{DatabaseFacts, Relation};
 use super::super::paths;
 use super::super::programs::Programs;
-use super::super::session::identifier;
-use super::archive::{self, ArchiveError, SequenceData};
+use super::super::session::{column_list, identifier, qualified};
+use super::archive::{self, ArchiveError};
 use super::rows::{Rows, failed, load_script};
 use super::wanted::{NO_MAPPING, Wanted, create_database, create_roles};
 use super::{PostgresqlServer, execute, swap};
@@ -137,22 +137,12 @@ impl<'l> Load<'l> {
         relation: &Relation,
         content: StreamContent<'_>,
     ) -> Result<(), CaptureError> {
-        let columns: Vec<String> = relation
-            .columns
-            .iter()
-            .map(|name| identifier(name))
-            .collect();
-        let columns = if columns.is_empty() {
-            String::new()
-        } else {
-            format!(" ({})", columns.join(", "))
-        };
         let facts = self.facts().tables.get(key);
         Rows {
             client: &self.client,
             conninfo: &self.conninfo,
-            table: &archive::qualified(&relation.schema, &relation.name),
-            columns: &columns,
+            table: &qualified(&relation.schema, &relation.name),
+            columns: &column_list(&relation.columns),
             has_others: relation.extension.is_some(),
             encoding: &self.facts().encoding,
             expected: facts.and_then(strongroom_core::source::tables::TableFacts::rows),
@@ -305,14 +295,7 @@ impl DatabaseLoad for Load<'_> {
             .facts()
             .sequences
             .values()
-            .map(|sequence| {
-                archive::set_sequence(&SequenceData {
-                    schema: &sequence.schema,
-                    name: &sequence.name,
-                    value: sequence.last_value,
-                    is_called: sequence.is_called,
-                })
-            })
+            .map(|sequence| archive::set_sequence(&sequence.into()))
             .collect();
         for group in values.chunks(STATEMENTS_AT_ONCE) {
             execute_all(&mut session, "set sequences", group)?;
@@ -332,7 +315,7 @@ impl DatabaseLoad for Load<'_> {
         if !is_partial {
             let views = self.facts().materialized_views.iter();
             for view in views.filter(|view| view.is_populated) {
-                let name = archive::qualified(&view.schema, &view.name);
+                let name = qualified(&view.schema, &view.name);
                 let refresh = format!("REFRESH MATERIALIZED VIEW {name}");
                 execute(&mut session, &format!("refresh {name}"), &refresh)?;
             }

@@ -1,13 +1,13 @@
 //! Numbers with units: days, and bytes a second.
 
-use super::super::section::Section;
+use super::section::Section;
 
-/// A number of days, written `"30d"`.
-pub(super) fn days(section: &Section<'_, '_>, key: &'static str) -> Option<u32> {
+/// A number of days from 1 to `days_max`, written `"30d"`.
+pub(super) fn days(section: &Section<'_, '_>, key: &'static str, days_max: u32) -> Option<u32> {
     let text = section.string(key)?;
     let days = text.get_ref().strip_suffix('d');
     let days = days.and_then(|days| days.trim().parse::<u32>().ok());
-    let days = days.filter(|days| (1..=36_500).contains(days));
+    let days = days.filter(|days| (1..=days_max).contains(days));
     if days.is_none() {
         section.report(
             &text.span(),
