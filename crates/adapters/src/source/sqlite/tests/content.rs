@@ -100,7 +100,7 @@ fn an_empty_file_is_an_empty_database() {
 fn a_database_that_was_emptied_is_a_problem() {
     let mut bench = Bench::new("CREATE TABLE certificates(serial TEXT)");
     bench.capture_whole();
-    fs::write(bench.path(), b"").unwrap();
+    private_file::replace(bench.path(), b"").unwrap();
     let capture = bench.capture();
     assert_eq!(capture.problems.len(), 1, "{:?}", capture.problems);
     assert!(capture.problems[0].contains("Who emptied it?"));
