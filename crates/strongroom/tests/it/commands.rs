@@ -199,6 +199,28 @@ fn a_writer_key_that_is_lost_or_exposed_is_told() {
 }
 
 #[test]
+fn a_place_that_cannot_be_written_is_told_before_the_backup() {
+    let host = Host::new();
+    host.ok(&["check"]).says("places-writable");
+    let temporary = host.path("repo/offsite/tmp");
+    drop(std::fs::remove_dir_all(&temporary));
+    write(&temporary, "in the way");
+    host.run(&["check"])
+        .exits(3)
+        .says("PROBLEM offsite: ")
+        .says("places-writable");
+    std::fs::remove_file(&temporary).expect("removes");
+    host.ok(&["check"]);
+    let state = host.path("host/state");
+    std::fs::remove_dir_all(&state).expect("removes");
+    write(&state, "in the way");
+    host.run(&["check"])
+        .exits(3)
+        .says("PROBLEM state directory: ")
+        .says("`state_dir`");
+}
+
+#[test]
 fn a_lost_state_directory_costs_an_epoch_and_no_backup() {
     let host = Host::new();
     let first = host.backup();
