@@ -221,6 +221,28 @@ fn a_place_that_cannot_be_written_is_told_before_the_backup() {
 }
 
 #[test]
+fn without_a_terminal_the_hint_names_the_identity() {
+    let host = Host::new();
+    let label = host.backup();
+    let out = host.text("out");
+    let cases: [&[&str]; 3] = [
+        &["restore", "latest", "--to-dir", &out],
+        &["diff", &label, &label],
+        &["verify", "--level", "L2"],
+    ];
+    for arguments in cases {
+        // A session of its own has no terminal.
+        let mut all = vec!["--wait".to_owned(), crate::fixture::PROGRAM.to_owned()];
+        all.extend(["--config".to_owned(), host.text("host/strongroom.toml")]);
+        all.extend(arguments.iter().map(|text| (*text).to_owned()));
+        let mut command = Command::new("setsid");
+        command.args(all).stdin(Stdio::null());
+        let refused = host.finish(&mut command).exits(2).says("--identity FILE");
+        assert!(!refused.has("--passphrase-file"), "{}", refused.stderr);
+    }
+}
+
+#[test]
 fn a_lost_state_directory_costs_an_epoch_and_no_backup() {
     let host = Host::new();
     let first = host.backup();
