@@ -243,6 +243,32 @@ fn without_a_terminal_the_hint_names_the_identity() {
 }
 
 #[test]
+fn status_tells_of_a_restore_that_has_not_ended() {
+    let host = Host::new();
+    host.backup();
+    let apply = host.with_identities(&["restore", "latest", "config", "--apply"]);
+    host.ok(&apply);
+    let waiting = host.ok(&["status"]).says("waiting for the sign-off");
+    assert!(
+        !waiting.has("Nothing needs attention"),
+        "{}",
+        waiting.stdout
+    );
+    // As an undo that was killed leaves it.
+    let journal = host.path("host/state/restore/progress.jsonl");
+    let mut text = std::fs::read_to_string(&journal).expect("reads");
+    text.push_str("\n{\"phase\":\"undoing\"}");
+    write(&journal, text);
+    host.run(&["status"])
+        .exits(3)
+        .says("was interrupted, half undone; end it with `strongroom restore` --undo");
+    let document = host.run(&["status", "--json"]).exits(3).document();
+    assert_eq!(document["restore"]["interrupted"], true);
+    host.ok(&["restore", "--undo"]);
+    host.ok(&["status"]).says("Nothing needs attention");
+}
+
+#[test]
 fn a_lost_state_directory_costs_an_epoch_and_no_backup() {
     let host = Host::new();
     let first = host.backup();
