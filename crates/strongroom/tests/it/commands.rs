@@ -141,6 +141,25 @@ fn errors_are_documents_too() {
 }
 
 #[test]
+fn where_a_configuration_was_looked_for_is_told() {
+    const SHARED: &str = "/etc/strongroom/strongroom.toml";
+    if std::path::Path::new(SHARED).exists() {
+        return;
+    }
+    let host = Host::without_repositories();
+    let mut command = Command::new(crate::fixture::PROGRAM);
+    command
+        .arg("list")
+        .env_remove("STRONGROOM_CONFIG")
+        .current_dir(host.path("id"))
+        .stdin(Stdio::null());
+    host.finish(&mut command)
+        .exits(2)
+        .says("neither strongroom.toml (in this directory) nor /etc/strongroom/strongroom.toml")
+        .says("--config");
+}
+
+#[test]
 fn a_configuration_of_a_newer_version_is_refused() {
     let host = Host::new();
     let file = host.path("host/strongroom.toml");
