@@ -115,7 +115,7 @@ fn written(session: &Session<'_>) -> Vec<WrittenSeen> {
     let mut seen = vec![WrittenSeen {
         subject: "state directory".to_owned(),
         is_state: true,
-        unwritable: kept.into_iter().find_map(unwritable).or_else(|| {
+        unwritable: kept.iter().find_map(|path| unwritable(path)).or_else(|| {
             let lock = state.join("lock");
             let is_there = lock.symlink_metadata().is_ok();
             is_there.then(|| refused(&lock, Access::WRITE_OK)).flatten()
@@ -129,8 +129,8 @@ fn written(session: &Session<'_>) -> Vec<WrittenSeen> {
                 subject: config.name.clone(),
                 is_state: false,
                 unwritable: directories_of_a_backup(root)
-                    .into_iter()
-                    .find_map(unwritable),
+                    .iter()
+                    .find_map(|path| unwritable(path)),
             });
         }
     }
@@ -138,7 +138,7 @@ fn written(session: &Session<'_>) -> Vec<WrittenSeen> {
 }
 
 /// What keeps a directory from being written, or from being made where it does not exist.
-fn unwritable(path: PathBuf) -> Option<(PathBuf, String)> {
+fn unwritable(path: &Path) -> Option<(PathBuf, String)> {
     let existing = path
         .ancestors()
         .find(|path| path.symlink_metadata().is_ok())?;
