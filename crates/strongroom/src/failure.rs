@@ -97,6 +97,19 @@ impl Failure {
         CODES.contains(&self.code)
     }
 
+    /// Why a repository could not be opened as it was at a time.
+    pub(crate) fn in_the_past(error: RepositoryError, time: jiff::Timestamp) -> Self {
+        match error {
+            RepositoryError::NotARepository { location } => Self::new(
+                Exit::NoRepository,
+                "no-repository",
+                format!("there was no Strongroom repository at {location} at {time}"),
+            )
+            .hint("It was made later, or what was there then is not kept any more: name a later time with --as-of."),
+            error => error.into(),
+        }
+    }
+
     /// Puts what was being done in front.
     pub(crate) fn context(mut self, context: impl fmt::Display) -> Self {
         self.message = format!("{context}: {}", self.message);
@@ -176,6 +189,9 @@ impl From<StorageError> for Failure {
             }
             StorageError::Refused(refusal) => {
                 Self::of(Exit::Failed, "storage-refuses", &error).hint(refusal.hint)
+            }
+            StorageError::Absent(refusal) => {
+                Self::of(Exit::NoRepository, "no-repository", &error).hint(refusal.hint)
             }
             StorageError::Unreachable(_) => Self::of(Exit::Failed, "storage-unreachable", &error)
                 .hint("Nothing is lost: run the same command again when it answers; what was stored already is used again."),
@@ -397,4 +413,35 @@ pub(crate) fn io(
 ) -> impl FnOnce(std::io::Error) -> Failure {
     let what = format!("cannot {operation} {}", path.display());
     move |error| Failure::new(Exit::Failed, "file", format!("{what}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_that_is_absent_is_no_repository_on_any_storage() {
+        let refusal = strongroom_core::storage::Refusal {
+            location: "sftp://h/x".into(),
+            operation: "look at",
+            name: "it".into(),
+            why: "there is no directory /x on the server".into(),
+            hint: "Is it mounted over there?",
+        };
+        let failure = Failure::from(StorageError::Absent(Box::new(refusal)));
+        assert_eq!(failure.exit, Exit::NoRepository);
+        assert_eq!(failure.code, "no-repository");
+        assert!(failure.is_of_storage());
+    }
+
+    #[test]
+    fn what_was_not_there_yet_is_not_to_be_made() {
+        let time = jiff::Timestamp::UNIX_EPOCH;
+        let location = "s3://bucket/ca".to_owned();
+        let failure = Failure::in_the_past(RepositoryError::NotARepository { location }, time);
+        assert_eq!(failure.exit, Exit::NoRepository);
+        assert!(failure.message.contains("1970-01-01T00:00:00Z"));
+        let hint = failure.hint.unwrap_or_default();
+        assert!(hint.contains("--as-of") && !hint.contains("init"), "{hint}");
+    }
 }

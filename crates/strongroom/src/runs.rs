@@ -20,6 +20,8 @@ pub(crate) struct Run {
     pub(crate) envelopes: BTreeMap<String, StoredEnvelope>,
     /// Repositories whose part of it has expired.
     pub(crate) expired: Vec<String>,
+    /// Repositories that it wrote to and that were not read, so that nothing is known of its part there.
+    pub(crate) unread: Vec<String>,
 }
 
 impl Run {
@@ -36,6 +38,22 @@ impl Run {
             .filter(|name| !self.envelopes.contains_key(*name) && !self.expired.contains(*name))
             .map(String::as_str)
             .collect()
+    }
+
+    /// Those of the missing ones that were read.
+    pub(crate) fn known_missing(&self) -> Vec<&str> {
+        let is_unread = |name: &str| self.unread.iter().any(|unread| unread == name);
+        let mut missing = self.missing();
+        missing.retain(|name| !is_unread(name));
+        missing
+    }
+
+    /// Whether all that could be read of it is complete, and not all could be.
+    pub(crate) fn is_undecided(&self) -> bool {
+        let mut parts = self.envelopes.values();
+        !self.unread.is_empty()
+            && self.known_missing().is_empty()
+            && parts.all(|stored| stored.envelope.status == Status::Complete)
     }
 
     /// Whether every repository has it and calls it complete.
@@ -153,6 +171,7 @@ impl Runs {
                         number,
                         envelopes: BTreeMap::new(),
                         expired: Vec::new(),
+                        unread: Vec::new(),
                     })
                     .envelopes
                     .insert(name.clone(), stored);
@@ -161,6 +180,11 @@ impl Runs {
         let mut all: Vec<Run> = runs.into_values().collect();
         for (name, ranges) in expired.into_iter().filter(|(_, ranges)| !ranges.is_empty()) {
             mark_expired(&mut all, name, &ranges);
+        }
+        for run in &mut all {
+            let named = run.any().repositories.iter();
+            let unread = named.filter(|name| !repositories.contains_key(*name));
+            run.unread = unread.cloned().collect();
         }
         Ok(Self { all, problems })
     }

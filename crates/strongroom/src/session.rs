@@ -66,7 +66,17 @@ impl Surroundings {
 
     /// Reads the configuration.
     pub(crate) fn session(&self) -> Result<Session<'_>, Failure> {
-        let config = Config::load(&self.configuration_file())?;
+        let file = self.configuration_file();
+        let config = Config::load(&file).map_err(|error| {
+            let is_named = self.global.config.is_some() || self.environment.config.is_some();
+            let is_missing = error.is_missing();
+            let mut failure = Failure::from(error);
+            if is_missing && !is_named {
+                let places = CONFIGURATIONS.join(" (in this directory) nor ");
+                failure.message = format!("there is no configuration, neither {places}");
+            }
+            failure
+        })?;
         let credentials = &self.environment.credentials_directory;
         let pins = Pins::new(credentials.clone());
         let passwords = Arc::new(AskedPasswords::new(credentials.clone()));
@@ -300,7 +310,11 @@ impl Session<'_> {
             None => Repository::open(storage),
         };
         let repository = opened.map_err(|error| {
-            Failure::from(error).context(format_args!("repository {}", config.name))
+            let failure = match config.storage.as_of {
+                Some(time) => Failure::in_the_past(error, time),
+                None => error.into(),
+            };
+            failure.context(format_args!("repository {}", config.name))
         })?;
         let document = repository.document();
         if document.name != config.document_name()

@@ -14,7 +14,7 @@ use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
-use strongroom_core::format::name::{ObjectName, PREFIXES};
+use strongroom_core::format::name::{ENVELOPES, EPOCHS, OBJECTS, ObjectName, PREFIXES};
 use strongroom_core::private_file;
 use strongroom_core::storage::{Body, FreeSpace, ObjectStat, Put, Storage, StorageError};
 
@@ -29,6 +29,14 @@ pub struct LocalStorage {
     root: PathBuf,
     location: String,
     writer: Writer,
+}
+
+/// The directories that a backup writes to, below a repository's; those that do not exist are made.
+pub fn directories_of_a_backup(root: &Path) -> Vec<PathBuf> {
+    let tops = [temporary::DIRECTORY, EPOCHS, OBJECTS, ENVELOPES];
+    tops.iter()
+        .map(|top| root.join(top.trim_end_matches('/')))
+        .collect()
 }
 
 impl LocalStorage {

@@ -26,6 +26,8 @@ fn a_host_key_that_is_not_the_pinned_one_is_refused() {
     sftp(&mut settings).host_key = Some(server.sshd.strange_host_key().expect("a key"));
     let refused = refusal(&settings);
     assert!(refused.why.contains("another host key"), "{refused}");
+    assert!(!refused.why.contains("strongroom-host-key-"), "{refused}");
+    assert!(!refused.why.contains("remove with"), "{refused}");
     assert!(
         refused.hint.contains("known_hosts or host_key"),
         "{}",
@@ -71,6 +73,14 @@ fn keys_that_do_not_fit_are_told_apart() {
         "{refused}"
     );
 
+    let closed = server.path("closed");
+    std::fs::copy(server.sshd.key(), &closed).expect("copies");
+    server.sshd.close_key(&closed).expect("sets a passphrase");
+    settings.credentials.file = Some(closed);
+    let refused = refusal(&settings);
+    assert!(refused.why.contains("has a passphrase"), "{refused}");
+    assert!(refused.hint.contains("ssh-keygen -p"), "{}", refused.hint);
+
     let open_key = server.path("open");
     std::fs::copy(server.sshd.key(), &open_key).expect("copies");
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
@@ -91,7 +101,10 @@ fn a_directory_that_is_not_there_is_made_by_create_only() {
         return;
     };
     let settings = server.here("a/b/c");
-    let refused = refusal(&settings);
+    let asked = || open(&settings).and_then(|storage| storage.stat(&ObjectName::repository(1)));
+    let Err(StorageError::Absent(refused)) = asked() else {
+        panic!("not told to be absent");
+    };
     assert!(refused.why.contains("there is no directory"), "{refused}");
     assert!(!server.path("a").exists());
     let storage = create(&settings);
@@ -102,9 +115,8 @@ fn a_directory_that_is_not_there_is_made_by_create_only() {
         .expect_err("is gone");
     assert!(matches!(error, StorageError::Refused(_)), "{error:?}");
     std::fs::write(server.path("a/b/c"), "a file").expect("writes");
-    let error = open(&settings).and_then(|storage| storage.stat(&ObjectName::repository(1)));
-    let Err(StorageError::Refused(refused)) = error else {
-        panic!("not refused: {error:?}");
+    let Err(StorageError::Absent(refused)) = asked() else {
+        panic!("not told to be absent");
     };
     assert!(refused.why.contains("is no directory"), "{refused}");
 }

@@ -12,6 +12,7 @@ mod key_password_covered;
 mod not_covered;
 mod objects_there;
 mod objects_unchanged;
+mod places_writable;
 mod recipients_pinned;
 mod repository_reachable;
 mod room_left;
@@ -64,8 +65,21 @@ pub struct Inventory {
     pub writer_key: WriterKeySeen,
     /// Room where private copies of databases go.
     pub scratch_room: Option<FreeSpace>,
+    /// The places that a backup writes to, where that can be told without writing.
+    pub written: Vec<WrittenSeen>,
     /// The identities in custody that a repository is sealed to.
     pub custody: Vec<CustodySeen>,
+}
+
+/// A place that a backup writes to.
+#[derive(Debug)]
+pub struct WrittenSeen {
+    /// The repository, or what else it is.
+    pub subject: String,
+    /// Whether it is the state directory.
+    pub is_state: bool,
+    /// What in it cannot be written, and why.
+    pub unwritable: Option<(PathBuf, String)>,
 }
 
 /// An identity in the hands of custodians.
@@ -185,6 +199,7 @@ pub const RULES: &[Rule] = &[
     history_unbroken::RULE,
     objects_there::RULE,
     objects_unchanged::RULE,
+    places_writable::RULE,
     room_left::RULE,
     asset_readable::RULE,
     key_belongs::RULE,

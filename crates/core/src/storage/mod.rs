@@ -208,6 +208,9 @@ pub enum StorageError {
     /// The storage answered, and said no: credentials, permissions, a missing bucket, a held lock.
     #[error(transparent)]
     Refused(Box<Refusal>),
+    /// The storage answered, and has no such place.
+    #[error(transparent)]
+    Absent(Box<Refusal>),
     /// The storage gave no answer, or none that helps, however often it was asked.
     #[error(transparent)]
     Unreachable(Box<Silence>),

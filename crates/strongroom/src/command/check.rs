@@ -2,14 +2,17 @@
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
+use rustix::fs::Access;
 use serde_json::json;
+use strongroom_adapters::storage::Place;
+use strongroom_adapters::storage::local::directories_of_a_backup;
 use strongroom_core::cancel::Cancel;
 use strongroom_core::check::{
     self, AssetSeen, CustodySeen, Finding, Inventory, KeysSeen, OpenedSeen, PasswordSeen,
-    RepositorySeen, Severity, WriterKeySeen,
+    RepositorySeen, Severity, WriterKeySeen, WrittenSeen,
 };
 use strongroom_core::clock::Clock as _;
 use strongroom_core::error_chain;
@@ -98,8 +101,56 @@ fn look(session: &Session<'_>) -> Inventory {
         .collect(),
         writer_key,
         scratch_room: scratch_room(&session.config.writer.state_dir),
+        written: written(session),
         custody: custody(session),
     }
+}
+
+/// What a backup writes to on this host. Nothing is written to find out.
+fn written(session: &Session<'_>) -> Vec<WrittenSeen> {
+    let state = &session.config.writer.state_dir;
+    let mut kept = vec![state.clone(), session.scratch()];
+    let names = session.config.repositories.keys();
+    kept.extend(names.map(|name| session.state(name).directory().to_owned()));
+    let mut seen = vec![WrittenSeen {
+        subject: "state directory".to_owned(),
+        is_state: true,
+        unwritable: kept.iter().find_map(|path| unwritable(path)).or_else(|| {
+            let lock = state.join("lock");
+            let is_there = lock.symlink_metadata().is_ok();
+            is_there.then(|| refused(&lock, Access::WRITE_OK)).flatten()
+        }),
+    }];
+    for config in session.config.repositories.values() {
+        if let Place::Local(root) = &config.storage.place
+            && root.is_dir()
+        {
+            seen.push(WrittenSeen {
+                subject: config.name.clone(),
+                is_state: false,
+                unwritable: directories_of_a_backup(root)
+                    .iter()
+                    .find_map(|path| unwritable(path)),
+            });
+        }
+    }
+    seen
+}
+
+/// What keeps a directory from being written, or from being made where it does not exist.
+fn unwritable(path: &Path) -> Option<(PathBuf, String)> {
+    let existing = path
+        .ancestors()
+        .find(|path| path.symlink_metadata().is_ok())?;
+    if !existing.is_dir() {
+        return Some((existing.to_owned(), "it is no directory".to_owned()));
+    }
+    refused(existing, Access::WRITE_OK | Access::EXEC_OK)
+}
+
+fn refused(path: &Path, access: Access) -> Option<(PathBuf, String)> {
+    let error = rustix::fs::access(path, access).err()?;
+    Some((path.to_owned(), std::io::Error::from(error).to_string()))
 }
 
 fn writer_key(session: &Session<'_>) -> (WriterKeySeen, Option<WriterId>) {

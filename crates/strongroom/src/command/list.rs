@@ -85,6 +85,9 @@ fn level(run: &Run, verified: &BTreeMap<String, BTreeMap<Label, Verified>>) -> O
 }
 
 fn status(run: &Run) -> &'static str {
+    if run.is_undecided() {
+        return "unknown";
+    }
     match (run.status(), run.any().scope) {
         (Status::Incomplete, _) => "INCOMPLETE",
         (Status::Complete, Scope::All) => "complete",
@@ -99,7 +102,9 @@ fn row(run: &Run, verified: &BTreeMap<String, BTreeMap<Label, Verified>>) -> Vec
         .map(|stored| stored.envelope.assets.len())
         .sum();
     let mut places: Vec<String> = run.envelopes.keys().cloned().collect();
-    places.extend(run.missing().iter().map(|name| format!("{name} MISSING")));
+    let missing = run.known_missing();
+    places.extend(missing.iter().map(|name| format!("{name} MISSING")));
+    places.extend(run.unread.iter().map(|name| format!("{name} not read")));
     places.extend(run.expired.iter().map(|name| format!("{name} expired")));
     let badge = level(run, verified).map_or("never".to_owned(), |verified| {
         format!("{} {}", verified.level, verified.time.strftime("%F"))
@@ -134,9 +139,10 @@ fn document(
         "started": any.started,
         "finished": any.finished,
         "scope": any.scope,
-        "status": run.status(),
+        "status": if run.is_undecided() { "unknown" } else { run.status().as_str() },
         "repositories": run.envelopes.keys().collect::<Vec<_>>(),
-        "missing_repositories": run.missing(),
+        "missing_repositories": run.known_missing(),
+        "unread_repositories": run.unread,
         "expired_repositories": run.expired,
         "size_bytes": run.size_bytes(),
         "assets": assets.collect::<Vec<_>>(),

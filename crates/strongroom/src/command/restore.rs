@@ -16,6 +16,7 @@ use strongroom_core::format::manifest::StreamKind;
 use strongroom_core::plan::approval::RestoreWork;
 use strongroom_core::plan::restore::{RestoreAsset, RestorePlan, Target, plan_restore};
 use strongroom_core::repository::Repository;
+use strongroom_core::repository::state::DAMAGED;
 use strongroom_core::source::server::{LoadOptions, OtherServer, OtherToken};
 
 use crate::approval::{self, ApprovalOptions, Approved, Gate, Work};
@@ -24,7 +25,7 @@ use crate::custody::Purpose;
 use crate::failure::{Exit, Failure, io};
 use crate::opened;
 use crate::report::{Progress, Report, bytes, shown_path, table};
-use crate::runs::Runs;
+use crate::runs::{Run, Runs};
 use crate::session::{Session, Surroundings};
 
 /// Arguments of `restore`.
@@ -211,6 +212,10 @@ pub(crate) fn run(args: &RestoreArgs, around: &Surroundings) -> Result<Exit, Fai
         ));
     }
     print_plan(&around.report, &plan);
+    let damage = found_damaged(&session, run, readers.iter().map(|(name, _)| *name))?;
+    for warning in &damage {
+        around.report.problem(warning);
+    }
     let envelopes = approval::envelopes(&session, run, &readers);
     let work = Work::Restore(RestoreWork::of(&plan, only, envelopes));
     if !args.apply {
@@ -221,6 +226,7 @@ pub(crate) fn run(args: &RestoreArgs, around: &Surroundings) -> Result<Exit, Fai
             "Nothing was changed. With --apply, the plan is carried out."
         });
         let mut document = plan_document(&plan, &assets);
+        document["warnings"] = json!([plan.warnings.as_slice(), &damage].concat());
         if !is_refused && let Some(written) = gate.write(&session, &request.read, work)? {
             document["plan"] = written;
         }
@@ -282,6 +288,28 @@ fn resume(args: &RestoreArgs, session: &Session<'_>, target: &Target) -> Result<
     done.problems.extend(run.gaps(named));
     let told = (&[][..], approved.as_ref());
     Ok(finish(around, run.label.as_str(), target, &done, told))
+}
+
+/// Where a verification on this host has found the backup damaged, a sentence each.
+fn found_damaged<'n>(
+    session: &Session<'_>,
+    run: &Run,
+    repositories: impl Iterator<Item = &'n str>,
+) -> Result<Vec<String>, Failure> {
+    let mut told = Vec::new();
+    for name in repositories {
+        let verified = session.state(name).verified()?;
+        if let Some(found) = verified.get(&run.label)
+            && found.level == DAMAGED
+        {
+            told.push(format!(
+                "backup {} in repository {name} was found damaged on {}; restore from a copy with --from, or an older label",
+                run.label,
+                found.time.strftime("%F")
+            ));
+        }
+    }
+    Ok(told)
 }
 
 /// Reads all runs, and tells what is wrong with their history.

@@ -5,9 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use clap::Args;
 use serde_json::json;
 use strongroom_core::clock::Clock as _;
+use strongroom_core::execute::restore::journal::{Journal, Phase};
+use strongroom_core::execute::restore::journal_directory;
 use strongroom_core::format::envelope::Status;
 use strongroom_core::format::expiry::ExpiredRanges;
 use strongroom_core::format::{Digest, Label};
+use strongroom_core::plan::restore::Target;
 use strongroom_core::repository::state::{DAMAGED, Verified};
 use strongroom_core::repository::{Repository, StoredEnvelope};
 use strongroom_core::storage::FreeSpace;
@@ -57,6 +60,29 @@ struct Spread {
     off_host: usize,
 }
 
+/// A restore that is to be ended.
+struct Unfinished {
+    label: Label,
+    phase: Phase,
+    is_interrupted: bool,
+}
+
+impl Unfinished {
+    fn told(&self) -> String {
+        let (label, phase) = (&self.label, self.phase);
+        if phase != Phase::Applied && !self.is_interrupted {
+            return format!("the restore of {label} is at work: {phase}");
+        }
+        let was = if self.is_interrupted {
+            "was interrupted,"
+        } else {
+            "is"
+        };
+        let ways_on = phase.ways_on();
+        format!("the restore of {label} {was} {phase}; end it with `strongroom restore` {ways_on}")
+    }
+}
+
 pub(crate) fn run(_: &StatusArgs, around: &Surroundings) -> Result<Exit, Failure> {
     let session = around.session()?;
     let config = &session.config;
@@ -86,7 +112,19 @@ pub(crate) fn run(_: &StatusArgs, around: &Surroundings) -> Result<Exit, Failure
                 .to_owned(),
         );
     }
-    print(&session, &places, spread.as_ref(), &attention);
+    let unfinished = unfinished(&session).unwrap_or_else(|failure| {
+        attention.push(failure.message);
+        None
+    });
+    if let Some(restore) = unfinished.as_ref().filter(|one| one.is_interrupted) {
+        attention.push(restore.told());
+    }
+    print(
+        &session,
+        &places,
+        spread.as_ref(),
+        (&attention, unfinished.as_ref()),
+    );
     let documents: Vec<_> = places
         .iter()
         .map(|place| document(place, &places))
@@ -98,6 +136,9 @@ pub(crate) fn run(_: &StatusArgs, around: &Surroundings) -> Result<Exit, Failure
             "label": spread.label, "copies": spread.copies, "storages": spread.storages,
             "off_host": spread.off_host,
         })),
+        "restore": unfinished.map(|restore| json!({
+            "label": restore.label, "phase": restore.phase, "interrupted": restore.is_interrupted,
+        })),
         "attention": attention,
     }));
     Ok(if attention.is_empty() {
@@ -105,6 +146,24 @@ pub(crate) fn run(_: &StatusArgs, around: &Surroundings) -> Result<Exit, Failure
     } else {
         Exit::Problems
     })
+}
+
+/// The last restore in place or into a database, if it has not ended.
+fn unfinished(session: &Session<'_>) -> Result<Option<Unfinished>, Failure> {
+    let directory = journal_directory(&Target::InPlace, &session.config.writer.state_dir);
+    let Some(journal) = Journal::open(&directory)? else {
+        return Ok(None);
+    };
+    let phase = journal.phase();
+    Ok(Some(Unfinished {
+        label: journal.plan().label.clone(),
+        phase,
+        // One that is at work holds the lock of the host.
+        is_interrupted: phase != Phase::Applied
+            && !session
+                .lock()
+                .is_err_and(|failure| failure.exit == Exit::Busy),
+    }))
 }
 
 fn look(session: &Session<'_>, config: &RepositoryConfig) -> Result<OpenedSeen, Failure> {
@@ -247,7 +306,7 @@ fn print(
     session: &Session<'_>,
     places: &[PlaceSeen<'_>],
     spread: Option<&Spread>,
-    attention: &[String],
+    (attention, restore): (&[String], Option<&Unfinished>),
 ) {
     let report: &Report = &session.around.report;
     let rows = places.iter().map(|place| row(session, place));
@@ -286,7 +345,11 @@ fn print(
     for text in attention {
         report.problem(text);
     }
-    if attention.is_empty() {
+    match restore {
+        Some(restore) if !restore.is_interrupted => report.answer(restore.told()),
+        _ => {}
+    }
+    if attention.is_empty() && restore.is_none() {
         report.line("Nothing needs attention.");
     }
 }

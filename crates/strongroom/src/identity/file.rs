@@ -52,7 +52,10 @@ pub(crate) fn load(
 
 /// Asks for an identity at the terminal; it is not shown.
 pub(crate) fn typed() -> Result<Vec<BoxedIdentity>, IdentityError> {
-    let text = ask("an identity (AGE-SECRET-KEY-1...)")?;
+    let text = ask("an identity (AGE-SECRET-KEY-1...)").map_err(|error| match error {
+        IdentityError::NoTerminal { source, .. } => IdentityError::NoneGiven(source),
+        error => error,
+    })?;
     parse(text.as_bytes(), "what was typed")
 }
 

@@ -126,6 +126,9 @@ pub(crate) enum IdentityError {
         #[source]
         source: io::Error,
     },
+    /// No identity was given, and there is nobody to ask for one.
+    #[error("no identity was given, and there is no terminal to ask for one")]
+    NoneGiven(#[source] io::Error),
     /// A passphrase must be something.
     #[error("the passphrase is empty")]
     EmptyPassphrase,
@@ -166,6 +169,9 @@ impl IdentityError {
             }
             Self::NoTerminal { .. } => {
                 "Pass --passphrase-file, or set STRONGROOM_PASSPHRASE_FILE to the path of a file."
+            }
+            Self::NoneGiven(_) => {
+                "Pass --identity FILE, or set STRONGROOM_IDENTITY_FILE to the path of a file; custodians' shares open backups with --share or --quorum-socket."
             }
             Self::EmptyPassphrase => {
                 "Give a passphrase, or say --no-passphrase when a new identity shall lie open."

@@ -141,6 +141,25 @@ fn errors_are_documents_too() {
 }
 
 #[test]
+fn where_a_configuration_was_looked_for_is_told() {
+    const SHARED: &str = "/etc/strongroom/strongroom.toml";
+    if std::path::Path::new(SHARED).exists() {
+        return;
+    }
+    let host = Host::without_repositories();
+    let mut command = Command::new(crate::fixture::PROGRAM);
+    command
+        .arg("list")
+        .env_remove("STRONGROOM_CONFIG")
+        .current_dir(host.path("id"))
+        .stdin(Stdio::null());
+    host.finish(&mut command)
+        .exits(2)
+        .says("neither strongroom.toml (in this directory) nor /etc/strongroom/strongroom.toml")
+        .says("--config");
+}
+
+#[test]
 fn a_configuration_of_a_newer_version_is_refused() {
     let host = Host::new();
     let file = host.path("host/strongroom.toml");
@@ -196,6 +215,76 @@ fn a_writer_key_that_is_lost_or_exposed_is_told() {
     host.ok(&["list"]);
     host.ok(&["verify", "--all"]);
     host.restore_to("latest", "out").exits(0);
+}
+
+#[test]
+fn a_place_that_cannot_be_written_is_told_before_the_backup() {
+    let host = Host::new();
+    host.ok(&["check"]).says("places-writable");
+    let temporary = host.path("repo/offsite/tmp");
+    drop(std::fs::remove_dir_all(&temporary));
+    write(&temporary, "in the way");
+    host.run(&["check"])
+        .exits(3)
+        .says("PROBLEM offsite: ")
+        .says("places-writable");
+    std::fs::remove_file(&temporary).expect("removes");
+    host.ok(&["check"]);
+    let state = host.path("host/state");
+    std::fs::remove_dir_all(&state).expect("removes");
+    write(&state, "in the way");
+    host.run(&["check"])
+        .exits(3)
+        .says("PROBLEM state directory: ")
+        .says("`state_dir`");
+}
+
+#[test]
+fn without_a_terminal_the_hint_names_the_identity() {
+    let host = Host::new();
+    let label = host.backup();
+    let out = host.text("out");
+    let cases: [&[&str]; 3] = [
+        &["restore", "latest", "--to-dir", &out],
+        &["diff", &label, &label],
+        &["verify", "--level", "L2"],
+    ];
+    for arguments in cases {
+        // A session of its own has no terminal.
+        let mut all = vec!["--wait".to_owned(), crate::fixture::PROGRAM.to_owned()];
+        all.extend(["--config".to_owned(), host.text("host/strongroom.toml")]);
+        all.extend(arguments.iter().map(|text| (*text).to_owned()));
+        let mut command = Command::new("setsid");
+        command.args(all).stdin(Stdio::null());
+        let refused = host.finish(&mut command).exits(2).says("--identity FILE");
+        assert!(!refused.has("--passphrase-file"), "{}", refused.stderr);
+    }
+}
+
+#[test]
+fn status_tells_of_a_restore_that_has_not_ended() {
+    let host = Host::new();
+    host.backup();
+    let apply = host.with_identities(&["restore", "latest", "config", "--apply"]);
+    host.ok(&apply);
+    let waiting = host.ok(&["status"]).says("waiting for the sign-off");
+    assert!(
+        !waiting.has("Nothing needs attention"),
+        "{}",
+        waiting.stdout
+    );
+    // As an undo that was killed leaves it.
+    let journal = host.path("host/state/restore/progress.jsonl");
+    let mut text = std::fs::read_to_string(&journal).expect("reads");
+    text.push_str("\n{\"phase\":\"undoing\"}");
+    write(&journal, text);
+    host.run(&["status"])
+        .exits(3)
+        .says("was interrupted, half undone; end it with `strongroom restore` --undo");
+    let document = host.run(&["status", "--json"]).exits(3).document();
+    assert_eq!(document["restore"]["interrupted"], true);
+    host.ok(&["restore", "--undo"]);
+    host.ok(&["status"]).says("Nothing needs attention");
 }
 
 #[test]

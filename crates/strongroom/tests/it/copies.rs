@@ -272,7 +272,13 @@ fn what_verify_found_damaged_is_stored_anew() {
     let offsite = host.path("repo/offsite");
     flip(&largest_object(&offsite));
     // Nobody knows yet: the next backup would lean on it. verify finds it.
+    let out = host.text("planned");
+    let plan = host.with_identities(&["restore", &first, "--to-dir", &out]);
+    assert!(!host.ok(&plan).has("damaged"));
     let verified = host.run(&["verify", "--all"]).exits(1);
+    let planned = host.ok(&plan);
+    let told = format!("backup {first} in repository offsite was found damaged on");
+    assert!(planned.has(&told), "{}", planned.stderr);
     assert!(
         verified.has("the bytes were changed"),
         "{}",

@@ -32,6 +32,14 @@ fn a_repository_that_is_down_does_not_stop_the_others() {
     }
     let label = document["label"].as_str().expect("a label");
     host.run(&["list"]).exits(10).says("keysafe").says("hint:");
+    // What was not read is not called missing.
+    let listed = host.run(&["list"]).exits(10).says("keysafe not read");
+    assert!(!listed.has("MISSING"), "{}", listed.stdout);
+    let listed = host.run(&["list", "--json"]).exits(10).document();
+    let whole = &listed["backups"][0];
+    assert_eq!(whole["status"], "unknown", "{whole}");
+    assert_eq!(whole["missing_repositories"], serde_json::json!([]));
+    assert_eq!(whole["unread_repositories"], serde_json::json!(["keysafe"]));
 
     std::fs::rename(&away, &there).expect("is mounted again");
     // What the other repository got is there, and counts as incomplete.

@@ -151,6 +151,13 @@ impl Sshd {
         fs::read_to_string(self.path("log")).unwrap_or_default()
     }
 
+    /// Seals a private key with a passphrase.
+    pub fn close_key(&self, file: &Path) -> io::Result<()> {
+        let mut close = command("ssh-keygen");
+        close.args(["-q", "-p", "-P", "", "-N", "planted-passphrase", "-f"]);
+        said(close.arg(file)).map(drop)
+    }
+
     fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }

@@ -45,6 +45,7 @@ mod tests;
 use std::fs::Metadata;
 use std::path::{Path, PathBuf};
 
+use strongroom_core::plan::restore::is_restore_name;
 use strongroom_core::source::{Capture, CaptureError, Inspection, Sink, Source};
 
 pub use restorer::SqliteRestorer;
@@ -303,6 +304,8 @@ fn neighbours(path: &Path, covered: &[PathBuf]) -> Vec<PathBuf> {
         .take(NEIGHBOURS)
         .filter_map(Result::ok)
         .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()))
+        // What a restore keeps until its sign-off is no part of the server.
+        .filter(|entry| !is_restore_name(&entry.file_name()))
         .map(|entry| entry.path())
         .filter(|path| !covered.contains(path) && header::has_magic(path))
         .collect();

@@ -16,7 +16,7 @@ use strongroom_core::storage::{Body, Put};
 
 use super::writer::Touched;
 
-const DIRECTORY: &str = "tmp";
+pub(super) const DIRECTORY: &str = "tmp";
 /// How often a new name is tried when another process removes the file before its lock is taken.
 const ATTEMPTS: usize = 16;
 

@@ -102,6 +102,14 @@ pub enum RequestError {
         /// What the operator can do.
         hint: &'static str,
     },
+    /// The place of the repository is not there.
+    #[error("{why}")]
+    Absent {
+        /// Which, in words.
+        why: String,
+        /// What the operator can do.
+        hint: &'static str,
+    },
     /// No answer, a broken one, or one that asks to come back later.
     #[error(transparent)]
     Transient(Box<dyn std::error::Error + Send + Sync>),
@@ -128,6 +136,13 @@ impl RequestError {
                 None => StorageError::io(operation, &name, std::io::ErrorKind::NotFound.into()),
             },
             Self::Refused { why, hint } => StorageError::Refused(Box::new(Refusal {
+                location,
+                operation,
+                name,
+                why,
+                hint,
+            })),
+            Self::Absent { why, hint } => StorageError::Absent(Box::new(Refusal {
                 location,
                 operation,
                 name,

@@ -32,6 +32,9 @@ use wire::{Answer, Attributes, request, status};
 /// What the mode of a new directory is.
 const DIRECTORY_MODE: u32 = 0o700;
 
+/// What the file of a pinned host key is called at its beginning.
+const HOST_KEY_PREFIX: &str = "strongroom-host-key-";
+
 /// A directory, and how it is reached.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SftpSettings {
@@ -107,6 +110,7 @@ fn storage(
         location: place.url.clone(),
         root: place.directory.clone(),
         makes_root,
+        key_file: settings.credentials.file.clone(),
         pool: Pool::new(arguments, &limits, cancel.clone()),
         publisher: Publisher::default(),
         _host_key_file: host_key_file,
@@ -118,7 +122,7 @@ fn storage(
 fn known_hosts_of(host_key: &str) -> std::io::Result<tempfile::NamedTempFile> {
     // 0600 and of a random name, as the crate makes them.
     let mut file = tempfile::Builder::new()
-        .prefix("strongroom-host-key-")
+        .prefix(HOST_KEY_PREFIX)
         .tempfile()?;
     writeln!(file, "* {host_key}")?;
     file.flush()?;
@@ -200,6 +204,8 @@ pub struct SftpRequests {
     location: String,
     root: String,
     makes_root: bool,
+    /// The private key that ssh logs in with, where one was named.
+    key_file: Option<PathBuf>,
     pool: Pool,
     publisher: Publisher,
     /// Removed with the storage.
@@ -217,7 +223,11 @@ impl SftpRequests {
         &self,
         work: impl FnOnce(&mut Session) -> Result<T, RequestError>,
     ) -> Result<T, RequestError> {
-        self.pool.with(|session| self.greet(session), work)
+        let done = self.pool.with(|session| self.greet(session), work);
+        done.map_err(|error| match &self.key_file {
+            Some(file) => ssh::about_key(error, file),
+            None => error,
+        })
     }
 
     /// Looks whether the directory is there, once a session; makes it where that was asked for.
@@ -227,7 +237,7 @@ impl SftpRequests {
             // A link to a directory, as administrators make them.
             Some(_) => {
                 let id = session.send(request::OPENDIR, |packet| packet.string(&self.root));
-                let handle = session.handle(id)?.map_err(|_| RequestError::Refused {
+                let handle = session.handle(id)?.map_err(|_| RequestError::Absent {
                     why: format!("{} is no directory on the server", self.root),
                     hint: "The path of the URL must be that of a directory, which the account may enter.",
                 })?;
@@ -235,7 +245,7 @@ impl SftpRequests {
                 Ok(())
             }
             None if self.makes_root => make_all(session, &self.root),
-            None => Err(RequestError::Refused {
+            None => Err(RequestError::Absent {
                 why: format!("there is no directory {} on the server", self.root),
                 hint: "Is it mounted over there, and is the path right (sftp://host/~/x counts from where a login begins)? The directory is made by init only.",
             }),

@@ -5,13 +5,23 @@
 
 use std::io::Read;
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread::JoinHandle;
 
+use zeroize::Zeroizing;
+
 use super::super::remote::RequestError;
+use super::HOST_KEY_PREFIX;
 
 /// How much of what ssh says is kept, in bytes.
 const SAID_MAX: usize = 4096;
+/// The longest private key that is looked at, in bytes.
+const KEY_MAX: u64 = 64 << 10;
+/// What a private key of OpenSSH begins with, in base64: `openssh-key-v1` and NUL.
+const OPENSSH_KEY: &str = "b3BlbnNzaC1rZXktdjEA";
+/// The same with the cipher `none` behind it.
+const OPENSSH_OPEN_KEY: &str = "b3BlbnNzaC1rZXktdjEAAAAABG5vbmUA";
 
 /// A running ssh; killed when it is dropped.
 pub(super) struct Ssh {
@@ -90,6 +100,9 @@ fn last_words(mut from: impl Read) -> Vec<u8> {
     said
 }
 
+/// What it means when the server lets nobody in.
+const UNKNOWN_KEYS: &str = "the server knows none of the keys";
+
 /// What ssh says, and what it means.
 const MEANINGS: &[(&str, &str, &str)] = &[
     (
@@ -124,7 +137,7 @@ const MEANINGS: &[(&str, &str, &str)] = &[
     ),
     (
         "Permission denied (",
-        "the server knows none of the keys",
+        UNKNOWN_KEYS,
         "Add the public key to authorized_keys of the account over there, and check user and credentials_file.",
     ),
     (
@@ -183,12 +196,49 @@ fn failure_of(said: &str, broken: &str) -> RequestError {
     RequestError::transient(format!("{broken} (ssh says: {words})"))
 }
 
-/// The lines that say something, without control characters.
+/// A login that failed with this key: ssh asks nobody for a passphrase and says nothing of it.
+pub(super) fn about_key(error: RequestError, file: &Path) -> RequestError {
+    match error {
+        RequestError::Refused { why, .. } if why.starts_with(UNKNOWN_KEYS) && is_closed(file) => {
+            RequestError::Refused {
+                why: format!(
+                    "the private key {} has a passphrase, and nobody is there to type it",
+                    file.display()
+                ),
+                hint: "Take the passphrase off a key that is for backups alone (ssh-keygen -p -f FILE), or give the key to an agent that the account of the backup reaches (ssh-add).",
+            }
+        }
+        error => error,
+    }
+}
+
+/// Whether a private key is encrypted, in the formats that ssh reads.
+fn is_closed(file: &Path) -> bool {
+    let mut text = String::new();
+    let file = std::fs::File::open(file);
+    let read = file.and_then(|file| file.take(KEY_MAX).read_to_string(&mut text));
+    let text = Zeroizing::new(text);
+    if read.is_err() {
+        return false;
+    }
+    let is_old = text.contains("Proc-Type: 4,ENCRYPTED");
+    let body: String = text.lines().skip(1).take(1).collect();
+    let is_openssh = body.starts_with(OPENSSH_KEY) && !body.starts_with(OPENSSH_OPEN_KEY);
+    is_old || is_openssh || text.contains("BEGIN ENCRYPTED PRIVATE KEY")
+}
+
+/// The lines that say something, without control characters. What ssh advises about the file of a pinned key is left
+/// out: that file is gone with this run, and nobody should follow the advice.
 fn one_line(said: &str) -> String {
+    let is_advice = |line: &str| {
+        line == "remove with:"
+            || line.starts_with("ssh-keygen -f")
+            || line.contains(HOST_KEY_PREFIX)
+    };
     let lines = said
         .lines()
         .map(str::trim)
-        .filter(|line| !line.is_empty() && !line.starts_with('@'));
+        .filter(|line| !line.is_empty() && !line.starts_with('@') && !is_advice(line));
     let text = lines.collect::<Vec<_>>().join("; ");
     text.chars()
         .filter(|character| !character.is_control())
@@ -212,6 +262,12 @@ mod tests {
         );
         assert!(
             refused("u@h: Permission denied (publickey).").starts_with("the server knows none")
+        );
+        let advice = "REMOTE HOST IDENTIFICATION HAS CHANGED\nOffending ED25519 key in /tmp/strongroom-host-key-x:1\n  remove with:\n  ssh-keygen -f \"/tmp/strongroom-host-key-x\" -R \"h\"\nHost key verification failed.";
+        let told = refused(advice);
+        assert!(
+            !told.contains("ssh-keygen") && !told.contains("/tmp"),
+            "{told}"
         );
         for said in [
             "",

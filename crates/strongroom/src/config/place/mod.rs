@@ -57,22 +57,23 @@ pub(super) fn read(section: &Section<'_, '_>, around: Surrounding<'_>) -> Option
         Scheme::Az => azure::read(section, &url, around),
         Scheme::Sftp => sftp::read(section, &url, around),
     };
-    let mut settings = StorageSettings {
-        place: place?,
-        credentials: Credentials::default(),
-        limits: TransferLimits::default(),
-        as_of: None,
-    };
+    let (mut own, mut limited) = (Credentials::default(), TransferLimits::default());
     let (mut expirer, mut restorer) = (None, None);
+    // Read also where the URL is wrong, so that none of them counts as unknown.
     if scheme != Scheme::File {
-        settings.credentials = credentials(section, scheme, around.directory);
-        settings.limits = limits(section);
+        own = credentials(section, scheme, around.directory);
+        limited = limits(section);
         expirer = role(section, "expirer", scheme, around.directory);
         restorer = role(section, "restorer", scheme, around.directory);
     }
     Some(ParsedPlace {
         url,
-        settings,
+        settings: StorageSettings {
+            place: place?,
+            credentials: own,
+            limits: limited,
+            as_of: None,
+        },
         expirer,
         restorer,
     })

@@ -134,11 +134,10 @@ fn parse_host_key(text: &str) -> Option<String> {
     let is_kind = ["ssh-", "ecdsa-sha2-", "sk-"]
         .iter()
         .any(|start| kind.starts_with(start));
-    let is_key = key.starts_with("AAAA")
-        && key
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"+/=".contains(&byte));
-    (is_kind && is_key && !text.contains(['\n', '\r'])).then(|| format!("{kind} {key}"))
+    let line = format!("{kind} {key}");
+    // The kind stands in the key once more, and both must agree.
+    let is_key = is_kind && ssh_key::PublicKey::from_openssh(&line).is_ok();
+    (is_key && !text.contains(['\n', '\r'])).then_some(line)
 }
 
 #[cfg(test)]
@@ -200,15 +199,23 @@ mod tests {
 
     #[test]
     fn host_keys_are_kind_and_key() {
-        assert_eq!(
-            parse_host_key("ssh-ed25519 AAAAC3Nz+/= root@host").as_deref(),
-            Some("ssh-ed25519 AAAAC3Nz+/=")
-        );
+        let keys = [
+            "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDSZiVjuH7dEVPgLUyEbG7rz16GVKgi7fcnPiD2EnQIG",
+            "ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAABAQDryIk295FvIAc00xFZslhuU62cB4ObAL9ZAZXR8vLLc5tgnDz8getoldG4S3yJl7QGD9vAlD/df1mTRQZoiXt3J7Ts8OsHS8FyedNp/278dPdaFmLJs44i4c2pMRjhPPxCha+al7nqrkuvVQYXZz+B/UoJn6JHKZOzZ4Zotnri0zXNIs1zJDU5cHW1Oc9FS+Zpuhc799BafTeYzQcV/ywregX/rMsvmBp8DfCTQqa+8EXEQWM/v1gM2DXDqlZxrnUsCZdzLiXc1+XlGOFV9spla4Ln3hV1UVBsbHrq1a2qqtNTb0RmCBezV2xAqwkLuazgsyLGonAosSi8Q//Ze6+j",
+            "ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTYAAABBBNofjY0cjCocWfpT3gjaIx6kE2mILBnFwjfUf7fzpMSJ6qy62jB7TLMCYtJdof112fGyrS6xRd9bsd1TJKOrkRY=",
+        ];
+        for key in keys {
+            let commented = format!("{key} root@host");
+            assert_eq!(parse_host_key(&commented).as_deref(), Some(key));
+        }
         for wrong in [
             "",
             "AAAA",
             "SHA256:x",
             "ssh-ed25519 xyz",
+            "ssh-ed25519 AAAA",
+            "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDSZiVjuH7dEVPgLUyEb",
+            "ssh-rsa AAAAC3NzaC1lZDI1NTE5AAAAIDSZiVjuH7dEVPgLUyEbG7rz16GVKgi7fcnPiD2EnQIG",
             "ssh-rsa AAAA\n* ssh-rsa AAAB",
         ] {
             assert_eq!(parse_host_key(wrong), None, "{wrong}");

@@ -166,6 +166,19 @@ fn credentials_that_mean_nothing_to_a_storage_are_refused() {
 }
 
 #[test]
+fn a_faulty_url_makes_no_other_key_unknown() {
+    let own = "url = \"file:///srv/backups/example\"";
+    let inside = "url = \"sftp://u:planted@h/x\"\ncredentials_file = \"k\"\npatience_seconds = 5\n\
+                  host_key = \"ssh-ed25519 AAAA\"\nexpirer = { user = \"e\" }";
+    let told = faults(&example().replace(own, inside));
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains("the URL holds a password"), "{told:?}");
+    let told = faults(&example().replace(own, &inside.replace(":planted", "")));
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains("\"host_key\" is no host key"), "{told:?}");
+}
+
+#[test]
 fn a_copy_has_a_retention_of_its_own_or_none() {
     let with = |keys: &str| {
         let copy = format!(

@@ -296,6 +296,8 @@ fn a_look_names_what_is_covered_and_what_is_not() {
         .unwrap()
         .execute_batch("CREATE TABLE n(k)")
         .unwrap();
+    let kept = ".strongroom-20261120-080000Z-aaaa-0.old";
+    fs::copy(&other, bench.directory.path().join(kept)).unwrap();
     private_file::replace(&bench.directory.path().join("README"), b"no database here").unwrap();
     let before = snapshot(bench.directory.path());
     let inspection = bench.source.inspect().unwrap();
