@@ -243,7 +243,8 @@ pub(crate) fn run(args: &RestoreArgs, around: &Surroundings) -> Result<Exit, Fai
         approved.use_up(&session)?;
     }
     let readers: Vec<_> = readers.into_iter().map(|(_, reader)| reader).collect();
-    let mut done = restore::restore(&consent, state, &readers, &context)?;
+    let done = restore::restore(&consent, state, &readers, &context);
+    let mut done = done.map_err(|error| of_target(error, target))?;
     done.problems.extend(run.gaps(only));
     let told = (plan.warnings.as_slice(), gate.approved());
     Ok(finish(around, run.label.as_str(), target, &done, told))
@@ -278,7 +279,8 @@ fn resume(args: &RestoreArgs, session: &Session<'_>, target: &Target) -> Result<
     let (servers, tokens) = (session.find_server(), session.find_token());
     let readers: Vec<_> = readers.into_iter().map(|(_, reader)| reader).collect();
     let context = context(around, &progress, (&restorers, &servers, &tokens));
-    let mut done = restore::resume(&directory, &readers, &context)?;
+    let done = restore::resume(&directory, &readers, &context);
+    let mut done = done.map_err(|error| of_target(error, target))?;
     // The journal names every asset; a restore of all that there is was one without names.
     let named = if run.is_all(&only) {
         &[]
@@ -341,6 +343,27 @@ pub(crate) fn context<'c>(
         observer: progress,
         before_step: &|_| Ok(()),
     }
+}
+
+/// A restore that stopped, with hints that can be typed as they are: they name its target again.
+fn of_target(error: restore::RestoreError, target: &Target) -> Failure {
+    let failure = Failure::from(error);
+    let Some(hint) = &failure.hint else {
+        return failure;
+    };
+    let option = match target {
+        Target::InPlace => String::new(),
+        Target::Directory(directory) => format!("--to-dir {} ", directory.display()),
+        Target::Database(name) => format!("--to-database {name} "),
+    };
+    let mut hint = hint.replace(
+        "`strongroom restore --",
+        &format!("`strongroom restore {option}--"),
+    );
+    if hint.contains("--resume") {
+        hint.push_str(" To resume takes the identities again.");
+    }
+    failure.hint(hint)
 }
 
 fn target(args: &RestoreArgs) -> Result<Target, Failure> {

@@ -170,3 +170,26 @@ fn one_restore_at_a_time_and_its_ends_in_order() {
     host.ok(&["restore", "--sign-off"]);
     host.run(&["restore", "--undo"]).exits(4);
 }
+
+#[test]
+fn what_the_hint_of_a_failed_restore_says_can_be_typed() {
+    let host = Host::new();
+    let label = host.backup();
+    let objects = std::fs::read_dir(host.path("repo/offsite/objects")).expect("objects");
+    let files = objects.flat_map(|shard| {
+        let shard = std::fs::read_dir(shard.expect("reads").path()).expect("a directory");
+        shard.map(|file| file.expect("reads").path())
+    });
+    let largest = files.max_by_key(|file| file.metadata().map_or(0, |it| it.len()));
+    let largest = largest.expect("an object");
+    let mut bytes = std::fs::read(&largest).expect("reads");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    write(&largest, bytes);
+    let out = host.text("out");
+    let undo = format!("strongroom restore --to-dir {out} --undo");
+    host.restore_to(&label, "out").exits(1).says(&undo);
+    host.ok(&["restore", "--to-dir", &out, "--undo"]);
+    let left = std::fs::read_dir(host.path("out")).map_or(0, Iterator::count);
+    assert_eq!(left, 0, "nothing is left in it");
+}
