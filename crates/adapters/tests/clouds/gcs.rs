@@ -81,6 +81,16 @@ fn it_conforms() {
 }
 
 #[test]
+fn the_whole_contract_holds_with_a_writers_role() {
+    let Some(service) = Service::start("gcs::the_whole_contract_holds_with_a_writers_role") else {
+        return;
+    };
+    storage_conformance::run_by(&mut |deletes| {
+        service.role(if deletes { "owner" } else { "writer" }, &fresh())
+    });
+}
+
+#[test]
 fn large_files_races_and_pages() {
     let Some(service) = Service::start("gcs::large_files_races_and_pages") else {
         return;
