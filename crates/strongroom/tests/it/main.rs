@@ -7,6 +7,7 @@
     reason = "tests start programs, write files and wait for the moment of a kill"
 )]
 
+mod age_vectors;
 mod approvals;
 mod commands;
 mod copies;
