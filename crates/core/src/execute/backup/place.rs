@@ -60,7 +60,6 @@ impl<'a, E> Place<'a, E> {
 }
 
 /// What an asset is stored with, whatever its repository.
-#[derive(Clone)]
 pub(super) struct AssetSurroundings<'a> {
     pub(super) asset: Asset,
     pub(super) scratch: &'a Path,
