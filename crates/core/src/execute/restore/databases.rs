@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, PoisonError};
 
 use super::journal::Journal;
-use super::{RestoreContext, RestoreError, RestoreReport, find_asset, spool};
+use super::{RestoreContext, RestoreError, RestoreReport, each_part, find_asset, spool};
 use crate::execute::{Event, Stopwatch};
 use crate::format::Digest;
 use crate::format::envelope::Status;
-use crate::format::manifest::{AssetResult, Run, Stream, StreamKind};
+use crate::format::manifest::{AssetResult, Run, Stream};
 use crate::plan::restore::{RestoreDatabase, RestorePlan};
 use crate::private_file;
-use crate::repository::reader::{BackupReader, Item};
+use crate::repository::reader::BackupReader;
 use crate::source::CaptureError;
 use crate::source::server::{
     DatabaseLoad, DatabaseServer, LoadJob, LoadedDatabase, SwapNames, database_of,
@@ -306,26 +306,15 @@ fn wanted(
     load: &dyn DatabaseLoad,
     take: &mut dyn FnMut(Work) -> Result<bool, RestoreError>,
 ) -> Result<(), RestoreError> {
-    let mut manifest = backup.manifest()?;
-    let mut in_asset = false;
-    while let Some(item) = manifest
-        .next_item()
-        .map_err(|error| backup.manifest_error(error))?
-    {
-        match item {
-            Item::Asset(asset) => in_asset = asset.name == database.asset,
-            Item::Stream(stream, runs) if in_asset => {
-                let is_wanted = stream.kind == StreamKind::Dump
-                    && database_of(&stream.path).as_ref() == Some(&database.original)
-                    && load.wants(&stream);
-                if is_wanted && !take(compact(stream, runs, manifest.packs()))? {
-                    return Ok(());
-                }
-            }
-            Item::Stream(..) | Item::Result(_) => {}
+    each_part(backup, &database.asset, &mut |stream, runs, packs| {
+        let is_wanted =
+            database_of(&stream.path).as_ref() == Some(&database.original) && load.wants(&stream);
+        if is_wanted {
+            take(compact(stream, runs, packs))
+        } else {
+            Ok(true)
         }
-    }
-    Ok(())
+    })
 }
 
 /// Numbers the packs of one stream anew, so that it does not need those of all others.

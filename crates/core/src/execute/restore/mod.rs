@@ -19,7 +19,8 @@ use std::path::{Path, PathBuf};
 use self::journal::{Journal, Phase};
 use super::{Event, Observer};
 use crate::cancel::{Cancel, Interrupted};
-use crate::format::manifest::{Asset, AssetResult};
+use crate::format::Digest;
+use crate::format::manifest::{Asset, AssetResult, Run, Stream, StreamKind};
 use crate::plan::restore::{RestorePlan, Target};
 use crate::repository::RepositoryError;
 use crate::repository::reader::{BackupReader, Item};
@@ -422,4 +423,32 @@ fn find_asset<'b, 'a>(
     Err(RestoreError::NotInBackup {
         asset: name.to_owned(),
     })
+}
+
+/// Takes one part of an asset, with its runs and the packs that they count; false ends it.
+type TakePart<'t> = &'t mut dyn FnMut(Stream, Vec<Run>, &[Digest]) -> Result<bool, RestoreError>;
+
+/// Goes through the parts of an asset that are in no file, databases and objects of tokens, until `take` says no.
+fn each_part(
+    backup: &BackupReader<'_>,
+    asset: &str,
+    take: TakePart<'_>,
+) -> Result<(), RestoreError> {
+    let mut manifest = backup.manifest()?;
+    let mut in_asset = false;
+    while let Some(item) = manifest
+        .next_item()
+        .map_err(|error| backup.manifest_error(error))?
+    {
+        match item {
+            Item::Asset(this) => in_asset = this.name == asset,
+            Item::Stream(stream, runs) if in_asset && stream.kind == StreamKind::Dump => {
+                if !take(stream, runs, manifest.packs())? {
+                    return Ok(());
+                }
+            }
+            Item::Stream(..) | Item::Result(_) => {}
+        }
+    }
+    Ok(())
 }

@@ -8,12 +8,11 @@ use std::path::Path;
 use zeroize::Zeroizing;
 
 use super::journal::Journal;
-use super::{RestoreContext, RestoreError, RestoreReport, find_asset, spool};
+use super::{RestoreContext, RestoreError, RestoreReport, each_part, find_asset, spool};
 use crate::execute::Event;
 use crate::format::envelope::Status;
-use crate::format::manifest::StreamKind;
 use crate::plan::restore::{RestoreObject, RestorePlan, RestoreToken};
-use crate::repository::reader::{BackupReader, Item};
+use crate::repository::reader::BackupReader;
 use crate::source::CaptureError;
 use crate::source::token::Token;
 
@@ -236,31 +235,19 @@ fn contents(
         objects.position(|object| !object.is_there && object.object.stream == path)
     };
     let (backup, ..) = find_asset(backups, &wanted.asset)?;
-    let mut manifest = backup.manifest()?;
-    let mut in_asset = false;
-    while let Some(item) = manifest
-        .next_item()
-        .map_err(|error| backup.manifest_error(error))?
-    {
-        match item {
-            Item::Asset(asset) => in_asset = asset.name == wanted.asset,
-            Item::Stream(stream, runs) if in_asset && stream.kind == StreamKind::Dump => {
-                let Some(number) = find(&stream.path) else {
-                    continue;
-                };
-                let object = &wanted.objects[number];
-                let path = spool.join("object");
-                let parts = (&stream, runs.as_slice(), manifest.packs());
-                let spooled = spool::fetch(backup, parts, &path, context)?;
-                // Allocated in one piece: a vector that grows would leave copies behind.
-                let capacity = usize::try_from(object.size_bytes).unwrap_or_default();
-                let mut content = Zeroizing::new(Vec::with_capacity(capacity));
-                let copied = spooled.copy(&mut *content, context.cancel);
-                copied.map_err(failed(wanted, "read", &object.object.what))?;
-                take(number, &content)?;
-            }
-            Item::Stream(..) | Item::Result(_) => {}
-        }
-    }
-    Ok(())
+    each_part(backup, &wanted.asset, &mut |stream, runs, packs| {
+        let Some(number) = find(&stream.path) else {
+            return Ok(true);
+        };
+        let object = &wanted.objects[number];
+        let path = spool.join("object");
+        let spooled = spool::fetch(backup, (&stream, &runs, packs), &path, context)?;
+        // Allocated in one piece: a vector that grows would leave copies behind.
+        let capacity = usize::try_from(object.size_bytes).unwrap_or_default();
+        let mut content = Zeroizing::new(Vec::with_capacity(capacity));
+        let copied = spooled.copy(&mut *content, context.cancel);
+        copied.map_err(failed(wanted, "read", &object.object.what))?;
+        take(number, &content)?;
+        Ok(true)
+    })
 }
