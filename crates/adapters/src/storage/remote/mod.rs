@@ -237,7 +237,11 @@ impl<R: Requests> Link<R> {
         let keys: Vec<&str> = names.iter().map(ObjectName::as_str).collect();
         let mut unanswered = Vec::new();
         let mut rest = names.iter();
-        if keys.len() > 1 && self.pace.before_request(0, &self.cancel).is_ok() {
+        // Together they are still as many requests.
+        let mut paced = keys
+            .iter()
+            .map(|_| self.pace.before_request(0, &self.cancel));
+        if keys.len() > 1 && paced.all(|waited| waited.is_ok()) {
             together(&self.requests, &keys, &mut |answer| {
                 let name = rest.next().expect("one answer each");
                 match answer {
@@ -382,7 +386,17 @@ impl<R: Requests> Storage for RemoteStorage<R> {
         self.link.ask_together(
             "read",
             names,
-            |requests, keys, take| requests.get_together(keys, length, take),
+            |requests, keys, take| {
+                requests.get_together(keys, length, &mut |answer| {
+                    let received = answer.as_ref().map_or(0, Vec::len) as u64;
+                    let waited = self.link.pace.after_bytes(received, &self.link.cancel);
+                    take(answer.and_then(|bytes| match waited {
+                        Ok(()) => Ok(bytes),
+                        // Asked for alone, the interruption is told.
+                        Err(interrupted) => Err(RequestError::transient(interrupted)),
+                    }));
+                });
+            },
             |name| self.link.get(name.as_str(), 0, length),
             &mut |name, read| visit(name, read.and_then(|bytes| at_most(limit, name, bytes))),
         );
