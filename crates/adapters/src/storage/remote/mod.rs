@@ -51,6 +51,11 @@ pub trait Requests: Send + Sync + 'static {
     /// At most `length` bytes from `offset`; fewer only where the object ends, none behind its end.
     fn get(&self, key: &str, offset: u64, length: usize) -> Result<Vec<u8>, RequestError>;
 
+    /// Whether several small requests are better asked together: then there are the two below.
+    fn goes_together(&self) -> bool {
+        false
+    }
+
     /// The first `length` bytes of each of these objects, asked for together and once: hands over what came of each, one at a
     /// time and in their order; not of all where the connection broke, or where nothing goes together.
     fn get_together(
@@ -241,7 +246,8 @@ impl<R: Requests> Link<R> {
         let mut paced = keys
             .iter()
             .map(|_| self.pace.before_request(0, &self.cancel));
-        if keys.len() > 1 && paced.all(|waited| waited.is_ok()) {
+        let is_better = keys.len() > 1 && self.requests.goes_together();
+        if is_better && paced.all(|waited| waited.is_ok()) {
             together(&self.requests, &keys, &mut |answer| {
                 let name = rest.next().expect("one answer each");
                 match answer {

@@ -281,6 +281,10 @@ impl Requests for SftpRequests {
         self.with(|session| transfer::get(session, &self.path(key), offset, length))
     }
 
+    fn goes_together(&self) -> bool {
+        true
+    }
+
     fn get_together(
         &self,
         keys: &[&str],
