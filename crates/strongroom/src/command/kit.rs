@@ -1,6 +1,6 @@
 //! `strongroom kit`: writes the break-glass kit into a directory.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::json;
@@ -21,6 +21,10 @@ use crate::sheet::write_new;
 const BACKUPS: usize = 5;
 /// What the sheets are called.
 const STEM: &str = "break-glass";
+/// The forms that they have.
+const SHEETS: [&str; 3] = ["txt", "html", "pdf"];
+/// The file with the digests.
+const SUMS: &str = "SHA256SUMS";
 
 /// Arguments of `kit`.
 #[derive(Args)]
@@ -43,24 +47,14 @@ pub(crate) fn run(args: &KitArgs, around: &Surroundings) -> Result<Exit, Failure
     }
     let (mut facts, problems) = look(&session)?;
 
-    let mut sums: Vec<String> = Vec::new();
-    let mut write = |name: &str, bytes: &[u8]| -> Result<Digest, Failure> {
-        write_new(&out.join(name), bytes)?;
-        let digest = Digest::of(bytes);
-        sums.push(format!("{digest}  {name}\n"));
-        Ok(digest)
-    };
-    for (name, content) in FILES {
-        facts
-            .files
-            .push(((*name).to_owned(), write(name, content.as_bytes())?));
-    }
-    let kit = content::write(&facts);
-    let sheet = kit.to_sheet();
-    write(&format!("{STEM}.txt"), text::render(&kit).as_bytes())?;
-    write(&format!("{STEM}.html"), sheet.to_html().as_bytes())?;
-    write(&format!("{STEM}.pdf"), &sheet.to_pdf())?;
-    write_new(&out.join("SHA256SUMS"), sums.concat().as_bytes())?;
+    write(out, &mut facts).inspect_err(|_| {
+        // Half a kit misleads. The directory was empty before.
+        let written = FILES.iter().map(|(name, _)| (*name).to_owned());
+        for name in written.chain(SHEETS.map(|end| format!("{STEM}.{end}"))) {
+            let _ = std::fs::remove_file(out.join(name));
+        }
+        let _ = std::fs::remove_file(out.join(SUMS));
+    })?;
 
     let report = &around.report;
     for problem in &problems {
@@ -85,6 +79,29 @@ pub(crate) fn run(args: &KitArgs, around: &Surroundings) -> Result<Exit, Failure
     } else {
         Exit::Problems
     })
+}
+
+/// Writes the files of the kit, and their digests last.
+fn write(out: &Path, facts: &mut Facts) -> Result<(), Failure> {
+    let mut sums: Vec<String> = Vec::new();
+    let mut write = |name: &str, bytes: &[u8]| -> Result<Digest, Failure> {
+        write_new(&out.join(name), bytes)?;
+        let digest = Digest::of(bytes);
+        sums.push(format!("{digest}  {name}\n"));
+        Ok(digest)
+    };
+    for (name, content) in FILES {
+        facts
+            .files
+            .push(((*name).to_owned(), write(name, content.as_bytes())?));
+    }
+    let kit = content::write(facts);
+    let sheet = kit.to_sheet();
+    let [text, html, pdf] = SHEETS.map(|end| format!("{STEM}.{end}"));
+    write(&text, text::render(&kit).as_bytes())?;
+    write(&html, sheet.to_html().as_bytes())?;
+    write(&pdf, &sheet.to_pdf())?;
+    write_new(&out.join(SUMS), sums.concat().as_bytes())
 }
 
 /// Collects what can be known without an identity, and what could not be.

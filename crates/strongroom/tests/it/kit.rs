@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::faults::SmallDisk;
 use crate::fixture::{Host, must, write};
 use crate::reader::PYTHON;
 
@@ -240,4 +241,19 @@ fn a_repository_that_cannot_be_reached_is_told() {
         text.contains("repo/offsite"),
         "its place is told all the same"
     );
+}
+
+#[test]
+fn a_kit_that_cannot_be_written_whole_leaves_nothing() {
+    let test = "kit::a_kit_that_cannot_be_written_whole_leaves_nothing";
+    let host = host();
+    let Some(_disk) = SmallDisk::mount(test, host.path("small"), "40k") else {
+        return;
+    };
+    let kit = host.text("small/kit");
+    host.run(&["kit", "--out", &kit])
+        .exits(1)
+        .says("No space left on device");
+    let left = std::fs::read_dir(&kit).expect("reads").count();
+    assert_eq!(left, 0, "half a kit is left");
 }
