@@ -177,8 +177,7 @@ impl From<IdentityError> for Failure {
 impl From<StorageError> for Failure {
     fn from(error: StorageError) -> Self {
         match &error {
-            // A place behind a network is not looked at before its settings are read.
-            StorageError::Unusable { location, .. } if !location.starts_with("file:") => {
+            StorageError::Settings { .. } => {
                 Self::of(Exit::Failed, "storage-settings", &error)
                     .hint("Correct what is named: the keys of this repository in the configuration, such as credentials_file, or the file itself.")
             }
@@ -189,9 +188,6 @@ impl From<StorageError> for Failure {
             }
             StorageError::Refused(refusal) => {
                 Self::of(Exit::Failed, "storage-refuses", &error).hint(refusal.hint)
-            }
-            StorageError::Absent(refusal) => {
-                Self::of(Exit::NoRepository, "no-repository", &error).hint(refusal.hint)
             }
             StorageError::Unreachable(_) => Self::of(Exit::Failed, "storage-unreachable", &error)
                 .hint("Nothing is lost: run the same command again when it answers; what was stored already is used again."),
@@ -421,14 +417,9 @@ mod tests {
 
     #[test]
     fn a_place_that_is_absent_is_no_repository_on_any_storage() {
-        let refusal = strongroom_core::storage::Refusal {
-            location: "sftp://h/x".into(),
-            operation: "look at",
-            name: "it".into(),
-            why: "there is no directory /x on the server".into(),
-            hint: "Is it mounted over there?",
-        };
-        let failure = Failure::from(StorageError::Absent(Box::new(refusal)));
+        let source = std::io::Error::new(std::io::ErrorKind::NotFound, "there is no directory /x");
+        let location = "sftp://h/x".into();
+        let failure = Failure::from(StorageError::Unusable { location, source });
         assert_eq!(failure.exit, Exit::NoRepository);
         assert_eq!(failure.code, "no-repository");
         assert!(failure.is_of_storage());

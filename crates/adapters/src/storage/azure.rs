@@ -41,7 +41,7 @@ pub fn open(
     cancel: &Cancel,
 ) -> Result<Box<dyn Storage>, StorageError> {
     object_stores::refuse_as_of(&place.url, settings)?;
-    let unusable = |source| StorageError::Unusable {
+    let unusable = |source| StorageError::Settings {
         location: place.url.clone(),
         source,
     };

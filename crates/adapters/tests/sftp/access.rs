@@ -91,7 +91,7 @@ fn keys_that_do_not_fit_are_told_apart() {
 
     settings.credentials.file = Some(server.path("a%h"));
     let error = open(&settings).err().expect("is refused");
-    assert!(matches!(error, StorageError::Unusable { .. }), "{error:?}");
+    assert!(matches!(error, StorageError::Settings { .. }), "{error:?}");
 }
 
 #[test]
@@ -102,10 +102,11 @@ fn a_directory_that_is_not_there_is_made_by_create_only() {
     };
     let settings = server.here("a/b/c");
     let asked = || open(&settings).and_then(|storage| storage.stat(&ObjectName::repository(1)));
-    let Err(StorageError::Absent(refused)) = asked() else {
+    let Err(StorageError::Unusable { source, .. }) = asked() else {
         panic!("not told to be absent");
     };
-    assert!(refused.why.contains("there is no directory"), "{refused}");
+    let why = source.to_string();
+    assert!(why.contains("there is no directory"), "{why}");
     assert!(!server.path("a").exists());
     let storage = create(&settings);
     assert!(server.path("a/b/c").is_dir());
@@ -115,10 +116,11 @@ fn a_directory_that_is_not_there_is_made_by_create_only() {
         .expect_err("is gone");
     assert!(matches!(error, StorageError::Refused(_)), "{error:?}");
     std::fs::write(server.path("a/b/c"), "a file").expect("writes");
-    let Err(StorageError::Absent(refused)) = asked() else {
+    let Err(StorageError::Unusable { source, .. }) = asked() else {
         panic!("not told to be absent");
     };
-    assert!(refused.why.contains("is no directory"), "{refused}");
+    let why = source.to_string();
+    assert!(why.contains("is no directory"), "{why}");
 }
 
 #[test]

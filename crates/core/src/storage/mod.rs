@@ -205,12 +205,18 @@ pub enum StorageError {
         #[source]
         source: std::io::Error,
     },
+    /// What is needed to reach it cannot be used: a file of credentials, a key.
+    #[error("{location} cannot be used as a repository")]
+    Settings {
+        /// The storage's address.
+        location: String,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
     /// The storage answered, and said no: credentials, permissions, a missing bucket, a held lock.
     #[error(transparent)]
     Refused(Box<Refusal>),
-    /// The storage answered, and has no such place.
-    #[error(transparent)]
-    Absent(Box<Refusal>),
     /// The storage gave no answer, or none that helps, however often it was asked.
     #[error(transparent)]
     Unreachable(Box<Silence>),

@@ -112,8 +112,6 @@ pub enum RequestError {
     Absent {
         /// Which, in words.
         why: String,
-        /// What the operator can do.
-        hint: &'static str,
     },
     /// No answer, a broken one, or one that asks to come back later.
     #[error(transparent)]
@@ -147,13 +145,10 @@ impl RequestError {
                 why,
                 hint,
             })),
-            Self::Absent { why, hint } => StorageError::Absent(Box::new(Refusal {
+            Self::Absent { why } => StorageError::Unusable {
                 location,
-                operation,
-                name,
-                why,
-                hint,
-            })),
+                source: std::io::Error::new(std::io::ErrorKind::NotFound, why),
+            },
             Self::Transient(source) => StorageError::Unreachable(Box::new(Silence {
                 location,
                 operation,

@@ -109,7 +109,7 @@ fn of_profile(
 /// A file that the configuration names cannot be used.
 fn unusable(place: &S3Settings, what: &str, path: &Path, error: &std::io::Error) -> StorageError {
     let why = format!("cannot read the {what} in {}: {error}", path.display());
-    StorageError::Unusable {
+    StorageError::Settings {
         location: place.url.clone(),
         source: std::io::Error::new(error.kind(), why),
     }

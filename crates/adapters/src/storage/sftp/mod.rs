@@ -90,7 +90,7 @@ fn storage(
     cancel: &Cancel,
     makes_root: bool,
 ) -> Result<RemoteStorage<SftpRequests>, StorageError> {
-    let unusable = |source| StorageError::Unusable {
+    let unusable = |source| StorageError::Settings {
         location: place.url.clone(),
         source,
     };
@@ -179,7 +179,7 @@ fn arguments(
 }
 
 fn unusable_file(place: &SftpSettings, source: std::io::Error) -> StorageError {
-    StorageError::Unusable {
+    StorageError::Settings {
         location: place.url.clone(),
         source,
     }
@@ -238,16 +238,20 @@ impl SftpRequests {
             Some(_) => {
                 let id = session.send(request::OPENDIR, |packet| packet.string(&self.root));
                 let handle = session.handle(id)?.map_err(|_| RequestError::Absent {
-                    why: format!("{} is no directory on the server", self.root),
-                    hint: "The path of the URL must be that of a directory, which the account may enter.",
+                    why: format!(
+                        "{} is no directory on the server, or the account may not enter it",
+                        self.root
+                    ),
                 })?;
                 session.send_and_forget(request::CLOSE, |packet| packet.string(handle));
                 Ok(())
             }
             None if self.makes_root => make_all(session, &self.root),
             None => Err(RequestError::Absent {
-                why: format!("there is no directory {} on the server", self.root),
-                hint: "Is it mounted over there, and is the path right (sftp://host/~/x counts from where a login begins)? The directory is made by init only.",
+                why: format!(
+                    "there is no directory {} on the server (sftp://host/~/x counts from where a login begins)",
+                    self.root
+                ),
             }),
         }
     }

@@ -316,6 +316,7 @@ impl<E: From<BackupError> + Send> Run<'_, E> {
         };
         let source = &*job.sources[&outline.name];
         let watch = Stopwatch::start();
+        // Of the host's own state: the writer, which has it too, may still be opening its repository.
         let memory = job.repositories[name].state.memory();
         let Some(mut memory) = self.down.unless_failed(name, memory)? else {
             return Ok(None);
