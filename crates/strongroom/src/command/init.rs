@@ -120,12 +120,12 @@ fn create_missing(args: &InitArgs, around: &Surroundings) -> Result<Exit, Failur
                         "{} is no repository any more, and this host has written to one there, of number {known}",
                         config.url
                     );
-                    return Err(Failure::new(Exit::Refused, "repository-gone", message).hint(format!(
- "Is it mounted, and is the URL right? What was deleted comes back with --as-of or from a copy. To begin anew, \
-                             move {} away, which is what this host remembers of the old one.",
-                            state.directory().display()
-                        ),
-                    ));
+                    let hint = format!(
+                        "Is it mounted, and is the URL right? What was deleted comes back with --as-of or from a copy. \
+                         To begin anew, move {} away, which is what this host remembers of the old one.",
+                        state.directory().display()
+                    );
+                    return Err(Failure::new(Exit::Refused, "repository-gone", message).hint(hint));
                 }
                 let storage = session.storage(config, Role::Writer)?;
                 let new = NewRepository {
